@@ -1,0 +1,33 @@
+//! What Kafka gives and where it stood.
+
+use std::fmt;
+
+/// One partition of a home topic; the single writer of its entities.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneId {
+    /// The home topic.
+    pub topic: String,
+    /// The partition, from 0.
+    pub partition: i32,
+}
+
+impl fmt::Display for LaneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+/// A record as it was read, bytes untouched. Its topic and partition are those of its lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Position in the partition.
+    pub offset: i64,
+    /// Milliseconds since the epoch, as the broker keeps it; -1 if it has none.
+    pub timestamp_ms: i64,
+    /// The record's key.
+    pub key: Option<Vec<u8>>,
+    /// The record's value.
+    pub value: Option<Vec<u8>>,
+    /// Headers in their order; names may repeat, values may be absent.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}

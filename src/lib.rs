@@ -1,0 +1,13 @@
+//! Processes purchase and payment events from Kafka in order per entity, each exactly once, into SQL.
+//!
+//! The one shape: load what is needed, decide with a pure function, write everything in one
+//! transaction, only then act outside. The modules stand in the order of that path.
+
+pub mod core;
+pub mod store;
+
+pub mod memory;
+pub mod postgres;
+pub mod sqlite;
+
+pub mod kafka;
