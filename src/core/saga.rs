@@ -1,0 +1,98 @@
+//! Sagas as data: ordered steps with commands, replies and undo, and the one pure function that moves them.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::{effect::Effects, rows::Rows};
+
+/// What a step's yes means for those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Can be undone.
+    Compensatable,
+    /// Once its yes is applied nothing is undone any more.
+    Pivot,
+    /// Comes after the pivot; must succeed in the end.
+    Retriable,
+}
+
+/// How a step is undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undo {
+    /// The compensating command.
+    pub command: &'static str,
+    /// The reply that says it is undone.
+    pub done: &'static str,
+}
+
+/// One command of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Branch {
+    /// The participant's entity id; unique within the step.
+    pub key: String,
+    /// The command's data, an object; the undo carries the same.
+    pub data: Json,
+}
+
+/// One step of a definition.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Its name.
+    pub name: &'static str,
+    /// What its yes means.
+    pub class: Class,
+    /// The command's `ce_type`.
+    pub command: &'static str,
+    /// The participants' home topic.
+    pub topic: &'static str,
+    /// The reply that means yes.
+    pub yes: &'static str,
+    /// The reply that means no; none for a retriable step.
+    pub no: Option<&'static str>,
+    /// How it is undone; none after the pivot.
+    pub undo: Option<Undo>,
+    /// How long the step may take.
+    pub deadline: Duration,
+    /// How long its undo may take before a person is called.
+    pub undo_deadline: Duration,
+    /// The commands of this step, from the rows that the beginning event loaded or wrote.
+    pub branches: fn(&Rows<'_>) -> Vec<Branch>,
+    /// The reason of the ending when this step's no ends the saga.
+    pub no_reason: &'static str,
+}
+
+/// How a saga ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Every step said yes.
+    Completed,
+    /// All is undone; why.
+    Compensated {
+        /// `no_reason` of the step, the cancel's reason, or `timeout`.
+        reason: String,
+    },
+}
+
+/// A saga, versioned; running instances keep the version that they began with.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// Its name.
+    pub name: &'static str,
+    /// Its version, from 1.
+    pub version: i64,
+    /// The home topic of the kind that it lives with; replies arrive there.
+    pub topic: &'static str,
+    /// Its steps, in order.
+    pub steps: Vec<Step>,
+    /// Tells the entity how it ended, in the same transaction. The main row is loaded.
+    pub ended: fn(&mut Rows<'_>, &Ending, &mut Effects),
+}
+
+/// A saga under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// To be completed with state, steps and branches.
+    pub status: String,
+}
