@@ -4,10 +4,14 @@
 //! transaction, only then act outside. The modules stand in the order of that path.
 
 pub mod core;
+pub mod kafka;
 pub mod store;
 
 pub mod memory;
 pub mod postgres;
 pub mod sqlite;
 
-pub mod kafka;
+pub mod worker;
+
+pub mod admin;
+pub mod shop;

@@ -1,68 +1,18 @@
 //! The one narrow face of a store: claim, load, commit, look under lock, trim.
 //!
 //! The three implementations pass one contract suite. A session owns one connection and is used by
-//! one task; no call may be cancelled half-way (a dropped `begin` leaves an open transaction).
+//! one task; no call may be cancelled half-way (a dropped `begin` leaves an open transaction). After
+//! [`Error::Retry`] or [`Error::Unknown`] the session opens a fresh connection by itself at the next call.
+
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
 use crate::core::{
+    fence::{LaneCommit, LaneRow, Position},
     record::LaneId,
-    table::{Change, Key, Row, Table, Want},
+    table::{Key, Row, Table, Want},
 };
-
-/// What a lane's owner remembers and every transaction compares: equality, never `<=`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fence {
-    /// The next offset to read.
-    pub next_offset: i64,
-    /// Raised by every claim.
-    pub epoch: i64,
-    /// Random, fresh at every claim: an epoch alone can come again after a failover.
-    pub token: String,
-    /// Moves with every commit.
-    pub batch: i64,
-}
-
-/// The last record that a lane has read; tells whether the topic is still the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastRecord {
-    /// Its offset.
-    pub offset: i64,
-    /// Its timestamp in milliseconds since the epoch.
-    pub timestamp_ms: i64,
-    /// Digest of its key and value.
-    pub digest: Vec<u8>,
-}
-
-/// A lane's row as it was found or left.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LaneRow {
-    /// Which lane.
-    pub lane: LaneId,
-    /// What the next transaction must find.
-    pub fence: Fence,
-    /// Raised by an operator who accepts a recreated topic; part of derived ids.
-    pub incarnation: i64,
-    /// The last record read, if any was.
-    pub last: Option<LastRecord>,
-    /// Who claimed it.
-    pub owner: String,
-}
-
-/// All that one lane writes in one transaction.
-#[derive(Clone, Debug)]
-pub struct LaneCommit {
-    /// Which lane.
-    pub lane: LaneId,
-    /// What the row must hold. The commit sets `batch + 1`.
-    pub expected: Fence,
-    /// The new `next_offset`.
-    pub next_offset: i64,
-    /// The last record read, if this batch read any.
-    pub last: Option<LastRecord>,
-    /// The rows to write; a table stands at most once.
-    pub writes: Vec<(&'static Table, Vec<Change>)>,
-}
 
 /// The answer to [`Session::commit`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +27,7 @@ pub enum Committed {
 }
 
 /// Why a store call failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The world is unwell (connection, serialization, deadlock, lock timeout): nothing was written; try again.
     #[error("{0}")]
@@ -103,20 +53,42 @@ pub trait Store: Send + Sync {
 /// One connection to a store.
 #[async_trait]
 pub trait Session: Send {
-    /// Takes a lane: creates its row if there is none, raises the epoch, sets the token and owner.
-    /// Waits, within the lock timeout, for a running transaction of the old owner.
-    async fn claim(&mut self, lane: &LaneId, token: &str, owner: &str) -> Result<(LaneRow, i64), Error>;
+    /// The store's random id, made with its schema: tells one database from another.
+    async fn identity(&mut self) -> Result<String, Error>;
 
-    /// Reads rows, one statement a want; the answer has one list for each want, in its order.
+    /// Registers the partition count of topics that have none yet; answers with the counts in force.
+    async fn partitions(&mut self, counts: &BTreeMap<String, i32>) -> Result<BTreeMap<String, i32>, Error>;
+
+    /// Takes a lane: creates its row at offset `start` if there is none, raises the epoch, sets token and owner.
+    /// Waits, within the lock timeout, for a running transaction of the old owner; after it, [`Error::Retry`].
+    /// Answers with the row as it is now and the database's clock in microseconds.
+    async fn claim(&mut self, lane: &LaneId, token: &str, owner: &str, start: i64) -> Result<(LaneRow, i64), Error>;
+
+    /// Reads a lane's row without a lock; for showing and for deciding where a claim starts, never for safety.
+    async fn peek(&mut self, lane: &LaneId) -> Result<Option<LaneRow>, Error>;
+
+    /// Reads rows, one statement a want; the answer has one list for each want, in key order.
     async fn load(&mut self, wants: &[(&'static Table, Want)]) -> Result<Vec<Vec<Row>>, Error>;
 
     /// Writes the batches of several lanes in one transaction, the fence first, all or none.
-    /// The number of statements depends on the number of tables touched, never on that of rows.
+    /// The number of statements depends on the number of tables touched, never on that of rows or lanes.
     async fn commit(&mut self, lanes: &[LaneCommit]) -> Result<Committed, Error>;
 
-    /// Reads lanes' rows under lock: it waits for a transaction that still holds them. Absent lanes are left out.
-    async fn look(&mut self, lanes: &[LaneId]) -> Result<Vec<LaneRow>, Error>;
+    /// Reads lanes' rows under lock: it waits for a transaction that still holds them. Absent lanes are left
+    /// out. Also answers with the database's clock in microseconds.
+    async fn look(&mut self, lanes: &[LaneId]) -> Result<(Vec<LaneRow>, i64), Error>;
 
-    /// Deletes at most `limit` rows of `table` whose key begins with `prefix` and is at most `upto`; says how many.
-    async fn trim(&mut self, table: &'static Table, prefix: &Key, upto: &Key, limit: usize) -> Result<u64, Error>;
+    /// Adds one row to `seriatim.command`, for the lane's owner to pick up. See [`crate::core::ledger::COMMAND`].
+    async fn order(&mut self, command: Row) -> Result<(), Error>;
+
+    /// Deletes at most `limit` of the lane's outbox rows up to and including `upto` that nobody needs any
+    /// more: those for a lane of this store stay until its `link_in` mark has reached their number.
+    async fn trim_outbox(&mut self, lane: &LaneId, upto: Position, limit: i64) -> Result<u64, Error>;
+
+    /// Deletes at most `limit` rows of `table` whose key begins with `prefix` and whose next key cell is
+    /// at most `upto`; says how many.
+    async fn trim(&mut self, table: &'static Table, prefix: &Key, upto: &crate::core::table::Value, limit: i64) -> Result<u64, Error>;
+
+    /// How many statements this session has sent, transaction control included.
+    fn statements(&self) -> u64;
 }

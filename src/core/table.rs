@@ -43,7 +43,7 @@ pub struct Column {
     pub kind: Type,
 }
 
-/// A declared table. The first `key` columns are its primary key, of types `Text` and `Int` only.
+/// A declared table. The first `key` columns are its primary key, of types `Text`, `Int` and `Time` only.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Table {
     /// `seriatim` for the runtime, `shop` for the shipped worker.
@@ -82,7 +82,8 @@ pub enum Change {
 /// Rows wanted from one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Want {
-    /// Exactly these rows; absent ones are left out of the answer.
+    /// The rows with these keys; absent ones are left out of the answer. All keys are of one length; shorter
+    /// than the table's they are prefixes, and every row that begins with one is meant.
     Keys(Vec<Key>),
     /// Rows whose key begins with `prefix` and is greater than `after` (a whole key, if given), in key order.
     Scan {

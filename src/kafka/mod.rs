@@ -1,1 +1,1 @@
-//! To be filled.
+//! All that names rdkafka: reading, rebalancing, producing, topics.

@@ -1,1 +1,1 @@
-//! To be filled.
+//! The store for production.

@@ -1,1 +1,1 @@
-//! To be filled.
+//! The embedded default: one file, one process.

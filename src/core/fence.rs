@@ -1,0 +1,75 @@
+//! What a lane's row in the database holds, and what one batch of it writes.
+
+use super::{
+    record::LaneId,
+    table::{Change, Table},
+};
+
+/// What a lane's owner remembers and every transaction compares: equality, never `<=`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The next offset to read.
+    pub next_offset: i64,
+    /// Raised by every claim.
+    pub epoch: i64,
+    /// Random, fresh at every claim: an epoch alone can come again after a failover.
+    pub token: String,
+    /// Moves with every commit.
+    pub batch: i64,
+}
+
+/// The last record that a lane has read; tells whether the topic is still the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastRecord {
+    /// Its offset.
+    pub offset: i64,
+    /// Its timestamp in milliseconds since the epoch.
+    pub timestamp_ms: i64,
+    /// Digest of its key and value.
+    pub digest: Vec<u8>,
+}
+
+/// Where an outgoing message stands among those of its lane. Ordered as they are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The lane batch that made it, from 1.
+    pub batch: i64,
+    /// Its place in that batch, from 0.
+    pub index: i64,
+}
+
+/// A lane's row as it was found or left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneRow {
+    /// Which lane.
+    pub lane: LaneId,
+    /// What the next transaction must find.
+    pub fence: Fence,
+    /// Raised by an operator who accepts a recreated topic; part of derived ids.
+    pub incarnation: i64,
+    /// The last record read, if any was.
+    pub last: Option<LastRecord>,
+    /// All messages up to and including this one were acknowledged by the broker.
+    pub relayed: Position,
+    /// Who claimed it.
+    pub owner: String,
+}
+
+/// All that one lane writes in one transaction.
+#[derive(Clone, Debug)]
+pub struct LaneCommit {
+    /// Which lane.
+    pub lane: LaneId,
+    /// What the row must hold. The commit sets `batch + 1`.
+    pub expected: Fence,
+    /// The new `next_offset`.
+    pub next_offset: i64,
+    /// The incarnation, as it was or as an operator's command raised it.
+    pub incarnation: i64,
+    /// The last record read, as the row shall hold it from now on.
+    pub last: Option<LastRecord>,
+    /// How far the relay has come, as the row shall hold it from now on.
+    pub relayed: Position,
+    /// The rows to write; a table stands at most once.
+    pub writes: Vec<(&'static Table, Vec<Change>)>,
+}

@@ -1,0 +1,51 @@
+//! Record headers as a JSON document: an array of `[name, value]`, in order, names repeating as they do.
+//!
+//! A value that is UTF-8 stands as text, other bytes as `{"hex": …}`, an absent one as null.
+
+use serde_json::{Value as Json, json};
+
+use super::table::Value;
+
+/// Headers in their order.
+pub type Headers = Vec<(String, Option<Vec<u8>>)>;
+
+/// The cell that keeps headers.
+#[must_use]
+pub fn to_cell(headers: &Headers) -> Value {
+    let list = headers.iter().map(|(name, value)| {
+        let value = match value.as_deref().map(std::str::from_utf8) {
+            None => Json::Null,
+            // PostgreSQL's text cannot hold NUL, so such text goes the way of other bytes.
+            Some(Ok(text)) if !text.contains('\0') => Json::from(text),
+            Some(_) => json!({ "hex": value.iter().flatten().map(|byte| format!("{byte:02x}")).collect::<String>() }),
+        };
+        json!([name.replace('\0', "\u{fffd}"), value])
+    });
+    Value::Text(Json::Array(list.collect()).to_string())
+}
+
+/// Headers out of their cell; what does not fit is left out.
+#[must_use]
+pub fn from_cell(cell: &Value) -> Headers {
+    let Value::Text(text) = cell else { return Vec::new() };
+    let Ok(list) = serde_json::from_str::<Vec<(String, Json)>>(text) else { return Vec::new() };
+    let bytes = |hex: &str| (0..hex.len() / 2).filter_map(|at| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()).collect();
+    list.into_iter()
+        .map(|(name, value)| match value {
+            Json::String(text) => (name, Some(text.into_bytes())),
+            Json::Object(object) => (name, object.get("hex").and_then(Json::as_str).map(bytes)),
+            Json::Null | Json::Bool(_) | Json::Number(_) | Json::Array(_) => (name, None),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{from_cell, to_cell};
+
+    #[test]
+    fn headers_come_back_as_they_were() {
+        let headers = vec![("a".to_owned(), Some(b"x".to_vec())), ("b".to_owned(), None), ("a".to_owned(), Some(vec![0, 255]))];
+        assert_eq!(from_cell(&to_cell(&headers)), headers);
+    }
+}

@@ -1,0 +1,3 @@
+//! The `seriatim` command.
+
+fn main() {}

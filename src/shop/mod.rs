@@ -1,0 +1,1 @@
+//! The shipped purchase and payment worker, on the library's public face alone.
