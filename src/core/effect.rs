@@ -17,14 +17,16 @@ pub enum Effect {
         key: String,
         /// `ce_type`.
         message_type: &'static str,
-        /// The data.
+        /// The data, an object.
         data: Json,
     },
-    /// The answer to the saga whose command is being handled; carries that command's saga reference.
+    /// The answer to a saga that asked for something, now or earlier.
     Reply {
+        /// The reference that came with the command; see [`Effects::asker`].
+        asker: String,
         /// `ce_type`.
         message_type: &'static str,
-        /// The data, an object; the saga reference is added to it.
+        /// The data, an object; the saga reference and the key are added to it.
         data: Json,
     },
     /// The entity wants its `timer` called, not before `after` has passed.
@@ -70,18 +72,41 @@ pub enum Effect {
 /// Collects the effects of one event.
 #[derive(Debug, Default)]
 pub struct Effects {
-    pub(super) list: Vec<Effect>,
-    pub(super) correlation: Option<String>,
+    pub(crate) list: Vec<Effect>,
+    pub(crate) correlation: Option<String>,
+    asker: Option<String>,
 }
 
 impl Effects {
+    /// For an event that came with this saga reference.
+    #[must_use]
+    pub fn asked_by(asker: Option<String>) -> Self {
+        Self { asker, ..Self::default() }
+    }
+    /// The reference of the saga whose command is being handled: a text to be kept with the entity if the
+    /// answer comes later than in this event.
+    #[must_use]
+    pub fn asker(&self) -> Option<&str> {
+        self.asker.as_deref()
+    }
+    /// What has been collected.
+    #[must_use]
+    pub fn list(&self) -> &[Effect] {
+        &self.list
+    }
     /// Sends a message. See [`Effect::Send`].
     pub fn send(&mut self, topic: &'static str, key: &str, message_type: &'static str, data: Json) {
         self.list.push(Effect::Send { topic, key: key.to_owned(), message_type, data });
     }
-    /// Answers the saga that asked. Without one (an outside record) nothing is sent.
+    /// Answers the saga whose command is being handled. Without one nothing is sent.
     pub fn reply(&mut self, message_type: &'static str, data: Json) {
-        self.list.push(Effect::Reply { message_type, data });
+        if let Some(asker) = self.asker.clone() {
+            self.answer(&asker, message_type, data);
+        }
+    }
+    /// Answers a saga that asked earlier.
+    pub fn answer(&mut self, asker: &str, message_type: &'static str, data: Json) {
+        self.list.push(Effect::Reply { asker: asker.to_owned(), message_type, data });
     }
     /// Sets a timer. See [`Effect::Wake`].
     pub fn wake(&mut self, name: String, after: Duration) {

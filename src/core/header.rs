@@ -29,7 +29,9 @@ pub fn to_cell(headers: &Headers) -> Value {
 pub fn from_cell(cell: &Value) -> Headers {
     let Value::Text(text) = cell else { return Vec::new() };
     let Ok(list) = serde_json::from_str::<Vec<(String, Json)>>(text) else { return Vec::new() };
-    let bytes = |hex: &str| (0..hex.len() / 2).filter_map(|at| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()).collect();
+    let bytes = |hex: &str| {
+        (0..hex.len() / 2).filter_map(|at| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()).collect()
+    };
     list.into_iter()
         .map(|(name, value)| match value {
             Json::String(text) => (name, Some(text.into_bytes())),
@@ -45,7 +47,8 @@ mod tests {
 
     #[test]
     fn headers_come_back_as_they_were() {
-        let headers = vec![("a".to_owned(), Some(b"x".to_vec())), ("b".to_owned(), None), ("a".to_owned(), Some(vec![0, 255]))];
+        let headers =
+            vec![("a".to_owned(), Some(b"x".to_vec())), ("b".to_owned(), None), ("a".to_owned(), Some(vec![0, 255]))];
         assert_eq!(from_cell(&to_cell(&headers)), headers);
     }
 }

@@ -1,15 +1,14 @@
 //! What a team brings: a kind of entity, as one type that implements [`Entity`].
 //!
-//! The catalog holds the kinds, the saga definitions and the topics of one worker, behind object-safe
-//! faces, so that the lane need not know any of them.
+//! The lane sees it through an object-safe face, so that it need not know any of the types behind.
 
-use std::{any::Any, collections::BTreeMap, fmt, sync::Arc};
+use std::{any::Any, sync::Arc};
 
 use super::{
     effect::{Effects, Objection},
     rows::{Row, Rows},
-    saga::Definition,
-    table::{Key, Table},
+    state::Address,
+    table::Table,
 };
 
 /// Whether an event may be refused.
@@ -59,19 +58,13 @@ impl Invalid {
     }
 }
 
-/// A row that an event touches beside its entity's main row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowKey {
-    pub(super) table: &'static Table,
-    pub(super) key: Key,
-}
-
-impl RowKey {
-    /// The row of `R` with this key; the key begins with the entity's id.
-    #[must_use]
-    pub fn of<R: Row>(key: Key) -> Self {
-        Self { table: R::table(), key }
-    }
+/// What to do with an event whose handler fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailurePolicy {
+    /// The entity is quarantined, the event and its successors parked.
+    Quarantine,
+    /// The event is dead-lettered as `poison`, the entity goes on.
+    DeadLetter,
 }
 
 /// A kind of entity: its mailbox, its events, its rows, its decisions.
@@ -88,8 +81,12 @@ pub trait Entity: Send + Sync + 'static {
     const EVENTS: &'static [EventType];
     /// What a gap past its deadline does.
     const GAP: GapPolicy = GapPolicy::Quarantine;
+    /// What a failing handler does.
+    const ON_FAILURE: FailurePolicy = FailurePolicy::Quarantine;
     /// Whether each event leaves a journal row.
     const JOURNALED: bool = true;
+    /// Whether a source's first number may be any; otherwise it is 1.
+    const ADOPTS_FIRST_SEQUENCE: bool = false;
     /// Its main row.
     type Main: Row;
     /// A decoded event.
@@ -102,7 +99,7 @@ pub trait Entity: Send + Sync + 'static {
     fn parse(event_type: &str, data: &serde_json::Value) -> Result<Self::Event, Invalid>;
 
     /// The rows that the event touches beside the main row.
-    fn rows(entity_id: &str, event: &Self::Event) -> Vec<RowKey> {
+    fn rows(entity_id: &str, event: &Self::Event) -> Vec<Address> {
         let _ = (entity_id, event);
         Vec::new()
     }
@@ -120,19 +117,21 @@ pub trait Entity: Send + Sync + 'static {
 }
 
 /// A decoded event, behind an object-safe face.
-pub(super) type Parsed = Arc<dyn Any + Send + Sync>;
+pub(crate) type Parsed = Arc<dyn Any + Send + Sync>;
 
 /// [`Entity`] without its types.
-pub(super) trait AnyKind: Send + Sync {
+pub(crate) trait AnyKind: Send + Sync {
     fn name(&self) -> &'static str;
     fn topic(&self) -> &'static str;
     fn key_field(&self) -> &'static str;
     fn events(&self) -> &'static [EventType];
     fn gap(&self) -> GapPolicy;
+    fn on_failure(&self) -> FailurePolicy;
     fn journaled(&self) -> bool;
+    fn adopts_first_sequence(&self) -> bool;
     fn main(&self) -> &'static Table;
     fn parse(&self, event_type: &str, data: &serde_json::Value) -> Result<Parsed, Invalid>;
-    fn rows(&self, entity_id: &str, event: &Parsed) -> Vec<RowKey>;
+    fn rows(&self, entity_id: &str, event: &Parsed) -> Vec<Address>;
     fn decide(&self, rows: &mut Rows<'_>, event: &Parsed, effects: &mut Effects) -> Result<(), Objection>;
     fn timer(&self, rows: &mut Rows<'_>, name: &str, effects: &mut Effects);
 }
@@ -153,8 +152,14 @@ impl<E: Entity> AnyKind for E {
     fn gap(&self) -> GapPolicy {
         E::GAP
     }
+    fn on_failure(&self) -> FailurePolicy {
+        E::ON_FAILURE
+    }
     fn journaled(&self) -> bool {
         E::JOURNALED
+    }
+    fn adopts_first_sequence(&self) -> bool {
+        E::ADOPTS_FIRST_SEQUENCE
     }
     fn main(&self) -> &'static Table {
         E::Main::table()
@@ -162,7 +167,7 @@ impl<E: Entity> AnyKind for E {
     fn parse(&self, event_type: &str, data: &serde_json::Value) -> Result<Parsed, Invalid> {
         Ok(Arc::new(E::parse(event_type, data)?))
     }
-    fn rows(&self, entity_id: &str, event: &Parsed) -> Vec<RowKey> {
+    fn rows(&self, entity_id: &str, event: &Parsed) -> Vec<Address> {
         E::rows(entity_id, own::<E>(event))
     }
     fn decide(&self, rows: &mut Rows<'_>, event: &Parsed, effects: &mut Effects) -> Result<(), Objection> {
@@ -175,95 +180,4 @@ impl<E: Entity> AnyKind for E {
 
 fn own<E: Entity>(event: &Parsed) -> &E::Event {
     event.downcast_ref().expect("an event is parsed and decided by the same kind")
-}
-
-/// A topic that the worker sends to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Destination {
-    /// Its name.
-    pub topic: String,
-    /// Whether its messages carry `ce_entityseq`, dense per sending entity.
-    pub sequenced: bool,
-}
-
-/// All that one worker knows: kinds, sagas, topics and their partition counts.
-#[derive(Default)]
-pub struct Catalog {
-    kinds: BTreeMap<&'static str, Arc<dyn AnyKind>>,
-    pub(super) sagas: Vec<Arc<Definition>>,
-    pub(super) destinations: BTreeMap<String, Destination>,
-    pub(super) partitions: BTreeMap<String, i32>,
-}
-
-impl fmt::Debug for Catalog {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Catalog").field("topics", &self.kinds.keys()).field("partitions", &self.partitions).finish()
-    }
-}
-
-impl Catalog {
-    /// An empty one.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds a kind and its home topic.
-    #[must_use]
-    pub fn kind<E: Entity>(mut self, kind: E) -> Self {
-        self.kinds.insert(E::TOPIC, Arc::new(kind));
-        self.destination(E::TOPIC, false)
-    }
-
-    /// Adds a saga definition.
-    #[must_use]
-    pub fn saga(mut self, definition: Definition) -> Self {
-        self.sagas.push(Arc::new(definition));
-        self
-    }
-
-    /// Adds a topic that is only written to.
-    #[must_use]
-    pub fn destination(mut self, topic: &str, sequenced: bool) -> Self {
-        self.destinations.insert(topic.to_owned(), Destination { topic: topic.to_owned(), sequenced });
-        self
-    }
-
-    /// Sets the partition count in force of every topic.
-    #[must_use]
-    pub fn with_partitions(mut self, partitions: BTreeMap<String, i32>) -> Self {
-        self.partitions = partitions;
-        self
-    }
-
-    /// The home topics, in the order of their names.
-    pub fn home_topics(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.kinds.keys().copied()
-    }
-
-    /// Every topic that is sent to, the dead-letter topics among them.
-    pub fn sent_topics(&self) -> impl Iterator<Item = String> + '_ {
-        self.destinations.keys().cloned().chain(self.kinds.keys().map(|topic| format!("dlq.{topic}")))
-    }
-
-    /// The saga definitions.
-    pub fn definitions(&self) -> impl Iterator<Item = &Definition> {
-        self.sagas.iter().map(AsRef::as_ref)
-    }
-
-    pub(super) fn at(&self, topic: &str) -> Option<&Arc<dyn AnyKind>> {
-        self.kinds.get(topic)
-    }
-
-    /// The table that holds the main rows of a kind.
-    #[must_use]
-    pub fn main_table(&self, kind: &str) -> Option<&'static Table> {
-        self.kinds.values().find(|known| known.name() == kind).map(|known| known.main())
-    }
-
-    /// The home topic of a kind.
-    #[must_use]
-    pub fn home_of(&self, kind: &str) -> Option<&'static str> {
-        self.kinds.values().find(|known| known.name() == kind).map(|known| known.topic())
-    }
 }

@@ -58,8 +58,19 @@ impl Message {
     /// A message out of its row; `None` if the row is not one of `outbox`.
     #[must_use]
     pub fn from_row(row: &Row) -> Option<Self> {
-        let [_, _, Value::Int(batch), Value::Int(index), Value::Text(topic), Value::Int(partition), link, time, key, value, headers] =
-            row.as_slice()
+        let [
+            _,
+            _,
+            Value::Int(batch),
+            Value::Int(index),
+            Value::Text(topic),
+            Value::Int(partition),
+            link,
+            time,
+            key,
+            value,
+            headers,
+        ] = row.as_slice()
         else {
             return None;
         };

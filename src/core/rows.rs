@@ -67,12 +67,15 @@ pub trait Row: Sized {
 pub struct Rows<'a> {
     state: &'a State,
     entity_id: &'a str,
-    pub(super) changes: BTreeMap<Address, Option<Vec<Value>>>,
+    saga: Option<&'a Instance>,
+    pub(crate) changes: BTreeMap<Address, Option<Vec<Value>>>,
 }
 
 impl<'a> Rows<'a> {
-    pub(super) fn new(state: &'a State, entity_id: &'a str) -> Self {
-        Self { state, entity_id, changes: BTreeMap::new() }
+    /// A view of what `state` knows of an entity and of the saga that lives with it.
+    #[must_use]
+    pub fn new(state: &'a State, entity_id: &'a str, saga: Option<&'a Instance>) -> Self {
+        Self { state, entity_id, saga, changes: BTreeMap::new() }
     }
 
     /// The id of the entity that the event is about.
@@ -119,10 +122,16 @@ impl<'a> Rows<'a> {
         self.changes.insert(Address::new(R::table(), key), None);
     }
 
-    /// The saga of this definition that lives with the entity, if one was begun.
+    /// Every row of `R` that the event itself has written, in key order.
+    pub fn written<R: Row>(&self) -> impl Iterator<Item = R> {
+        let of_table = self.changes.iter().filter(|(address, _)| std::ptr::eq(address.table, R::table()));
+        of_table.filter_map(|(_, cells)| R::from_cells(cells.as_ref()?))
+    }
+
+    /// The saga that lives with the entity, if one was begun.
     #[must_use]
-    pub fn saga(&self, definition: &str) -> Option<Instance> {
-        self.state.saga(definition, self.entity_id)
+    pub fn saga(&self) -> Option<&Instance> {
+        self.saga
     }
 }
 

@@ -1,4 +1,4 @@
-//! Sagas as data: ordered steps with commands, replies and undo, and the one pure function that moves them.
+//! Sagas as data: ordered steps with commands, replies and undo.
 
 use std::time::Duration;
 
@@ -57,7 +57,8 @@ pub struct Step {
     pub deadline: Duration,
     /// How long its undo may take before a person is called.
     pub undo_deadline: Duration,
-    /// The commands of this step, from the rows that the beginning event loaded or wrote.
+    /// The commands of this step, from the rows that the beginning event loaded or wrote. Computed once,
+    /// when the saga begins.
     pub branches: fn(&Rows<'_>) -> Vec<Branch>,
     /// The reason of the ending when this step's no ends the saga.
     pub no_reason: &'static str,
@@ -86,13 +87,29 @@ pub struct Definition {
     pub topic: &'static str,
     /// Its steps, in order.
     pub steps: Vec<Step>,
-    /// Tells the entity how it ended, in the same transaction. The main row is loaded.
+    /// Tells the entity how it ended, in the same transaction. Only the main row is sure to be loaded.
     pub ended: fn(&mut Rows<'_>, &Ending, &mut Effects),
+}
+
+/// Where a saga stands as a whole; the words of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Going forward.
+    Running,
+    /// Undoing.
+    Compensating,
+    /// Every step said yes.
+    Completed,
+    /// All is undone.
+    Compensated,
+    /// Out of time after the pivot or while undoing: a person should look. A late reply still moves it.
+    NeedsOperator,
 }
 
 /// A saga under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
-    /// To be completed with state, steps and branches.
-    pub status: String,
+    /// Where it stands.
+    pub status: Status,
 }

@@ -1,0 +1,146 @@
+//! A decoded record, and why one cannot be.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{kind::Parsed, record::Record};
+
+/// First half of a SHA-256: tells whether two events say the same.
+pub type Digest = [u8; 16];
+
+/// Why a record is dead-lettered: `dlq.reason`, a closed list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// Its bytes are no JSON, no UTF-8, or no CloudEvent.
+    Undecodable,
+    /// It breaks the table of its event.
+    Invalid,
+    /// Its topic does not know its type.
+    UnknownType,
+    /// Its entity lives in another partition.
+    WrongPartition,
+    /// Its id or sequence was used with other content.
+    Conflict,
+    /// Whether it was seen can no longer be told.
+    TooOld,
+    /// It came in, or behind, a range that was given up, or is further ahead than is held.
+    SequenceGap,
+    /// Its handler fails.
+    Poison,
+    /// What it waited for did not come.
+    Expired,
+    /// An operator said so.
+    Operator,
+}
+
+impl Reason {
+    /// The word of the contract.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Undecodable => "undecodable",
+            Self::Invalid => "invalid",
+            Self::UnknownType => "unknown_type",
+            Self::WrongPartition => "wrong_partition",
+            Self::Conflict => "conflict",
+            Self::TooOld => "too_old",
+            Self::SequenceGap => "sequence_gap",
+            Self::Poison => "poison",
+            Self::Expired => "expired",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+/// Why a record cannot be processed, and what is known of it all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Its class.
+    pub reason: Reason,
+    /// What is wrong and where; no payload.
+    pub error: String,
+    /// Entity, if the key tells it.
+    pub entity_id: Option<String>,
+    /// Source, if the attributes tell it.
+    pub source: Option<String>,
+    /// Sequence, if the attributes tell it.
+    pub sequence: Option<i64>,
+}
+
+/// Which number a message of one of our own lanes carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Sending lane's topic.
+    pub topic: String,
+    /// Sending lane's partition.
+    pub partition: i32,
+    /// `seriatim_sequence`.
+    pub sequence: i64,
+}
+
+/// Which saga, step, branch and attempt a command or reply belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SagaRef {
+    /// Name of the definition.
+    pub definition: String,
+    /// The saga: id of the entity that it lives with.
+    pub id: String,
+    /// Name of the step.
+    pub step: String,
+    /// The branch: the participant's id.
+    pub branch: String,
+    /// Which asking this is, from 1.
+    pub attempt: i64,
+    /// Whether it asks to undo.
+    pub undo: bool,
+}
+
+/// What an event asks for, once decoded.
+#[derive(Clone)]
+pub enum Body {
+    /// For the kind's handler.
+    Entity(Parsed),
+    /// For the saga engine; with the reason that a no gives.
+    Reply(Option<String>),
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Entity(_) => "Entity",
+            Self::Reply(_) => "Reply",
+        })
+    }
+}
+
+/// A decoded record.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// The record as it was read.
+    pub record: Record,
+    /// The entity: the record's key.
+    pub entity_id: String,
+    /// `ce_id`.
+    pub id: String,
+    /// `ce_source`.
+    pub source: String,
+    /// `ce_type`.
+    pub event_type: String,
+    /// `ce_time`, or the record's timestamp; microseconds since the epoch.
+    pub time: i64,
+    /// `ce_entityseq`.
+    pub sequence: Option<i64>,
+    /// `ce_correlationid`.
+    pub correlation: Option<String>,
+    /// `traceparent`.
+    pub trace: Option<String>,
+    /// Set on messages from our own lanes.
+    pub link: Option<Link>,
+    /// Set on commands and replies.
+    pub saga: Option<SagaRef>,
+    /// Digest of type and canonical data.
+    pub digest: Digest,
+    /// The data.
+    pub body: Body,
+}
