@@ -35,6 +35,20 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Undecodable,
+        Self::Invalid,
+        Self::UnknownType,
+        Self::WrongPartition,
+        Self::Conflict,
+        Self::TooOld,
+        Self::SequenceGap,
+        Self::Poison,
+        Self::Expired,
+        Self::Operator,
+    ];
+
     /// The word of the contract.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -68,6 +82,20 @@ pub struct Rejection {
     pub sequence: Option<i64>,
 }
 
+impl Rejection {
+    /// Why an event that could be read is rejected.
+    #[must_use]
+    pub fn of(event: &Event, reason: Reason, error: &str) -> Self {
+        Self {
+            reason,
+            error: error.to_owned(),
+            entity_id: Some(event.entity_id.clone()),
+            source: Some(event.source.clone()),
+            sequence: event.sequence,
+        }
+    }
+}
+
 /// Which number a message of one of our own lanes carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -77,6 +105,12 @@ pub struct Link {
     pub partition: i32,
     /// `seriatim_sequence`.
     pub sequence: i64,
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
 }
 
 /// Which saga, step, branch and attempt a command or reply belongs to.
@@ -94,6 +128,20 @@ pub struct SagaRef {
     pub attempt: i64,
     /// Whether it asks to undo.
     pub undo: bool,
+}
+
+impl SagaRef {
+    /// As it stands in the data of commands and replies.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("a reference is plain texts and numbers")
+    }
+
+    /// As a participant keeps it.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        self.to_json().to_string()
+    }
 }
 
 /// What an event asks for, once decoded.
@@ -114,11 +162,9 @@ impl fmt::Debug for Body {
     }
 }
 
-/// A decoded record.
+/// A decoded event.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// The record as it was read.
-    pub record: Record,
     /// The entity: the record's key.
     pub entity_id: String,
     /// `ce_id`.
@@ -135,12 +181,23 @@ pub struct Event {
     pub correlation: Option<String>,
     /// `traceparent`.
     pub trace: Option<String>,
-    /// Set on messages from our own lanes.
-    pub link: Option<Link>,
     /// Set on commands and replies.
     pub saga: Option<SagaRef>,
     /// Digest of type and canonical data.
     pub digest: Digest,
     /// The data.
     pub body: Body,
+}
+
+/// A record with all that could be read of it.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The record, bytes untouched.
+    pub record: Record,
+    /// Its number, if one of our own lanes sent it.
+    pub link: Option<Link>,
+    /// The event, or why there is none.
+    pub decoded: Result<Event, Rejection>,
+    /// Set when the database refuses what this event would write: it counts as failed.
+    pub condemned: Option<String>,
 }

@@ -4,14 +4,12 @@
 
 use serde_json::{Value as Json, json};
 
-use super::table::Value;
-
 /// Headers in their order.
 pub type Headers = Vec<(String, Option<Vec<u8>>)>;
 
-/// The cell that keeps headers.
+/// The text that keeps headers.
 #[must_use]
-pub fn to_cell(headers: &Headers) -> Value {
+pub fn to_text(headers: &Headers) -> String {
     let list = headers.iter().map(|(name, value)| {
         let value = match value.as_deref().map(std::str::from_utf8) {
             None => Json::Null,
@@ -21,13 +19,12 @@ pub fn to_cell(headers: &Headers) -> Value {
         };
         json!([name.replace('\0', "\u{fffd}"), value])
     });
-    Value::Text(Json::Array(list.collect()).to_string())
+    Json::Array(list.collect()).to_string()
 }
 
-/// Headers out of their cell; what does not fit is left out.
+/// Headers out of their text; what does not fit is left out.
 #[must_use]
-pub fn from_cell(cell: &Value) -> Headers {
-    let Value::Text(text) = cell else { return Vec::new() };
+pub fn from_text(text: &str) -> Headers {
     let Ok(list) = serde_json::from_str::<Vec<(String, Json)>>(text) else { return Vec::new() };
     let bytes = |hex: &str| {
         (0..hex.len() / 2).filter_map(|at| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()).collect()
@@ -43,12 +40,12 @@ pub fn from_cell(cell: &Value) -> Headers {
 
 #[cfg(test)]
 mod tests {
-    use super::{from_cell, to_cell};
+    use super::{from_text, to_text};
 
     #[test]
     fn headers_come_back_as_they_were() {
         let headers =
             vec![("a".to_owned(), Some(b"x".to_vec())), ("b".to_owned(), None), ("a".to_owned(), Some(vec![0, 255]))];
-        assert_eq!(from_cell(&to_cell(&headers)), headers);
+        assert_eq!(from_text(&to_text(&headers)), headers);
     }
 }

@@ -2,21 +2,58 @@
 //!
 //! Every key begins with the lane or the entity that owns the row: no row is ever written by two lanes.
 
-use super::table::{Column, Table, Type};
+use super::{
+    rows::{Cell, Json, Micros},
+    state::Address,
+    table::{Column, Row, Table, Value},
+};
 
 macro_rules! tables {
-    ($($(#[$doc:meta])* $name:ident = $table:literal key($($key:literal $key_type:ident),+) ($($column:literal $type:ident),*);)+) => {
+    ($($(#[$doc:meta])* $name:ident $row:ident = $table:literal
+        ($($key:ident: $key_type:ty),+) { $($column:ident: $type:ty,)* })+) => {
         $($(#[$doc])*
         pub static $name: Table = Table {
             schema: "seriatim",
             name: $table,
-            key: [$($key),+].len(),
+            key: [$(stringify!($key)),+].len(),
             columns: &[
-                $(Column { name: $key, kind: Type::$key_type },)+
-                $(Column { name: $column, kind: Type::$type },)*
+                $(Column { name: stringify!($key), kind: <$key_type as Cell>::TYPE },)+
+                $(Column { name: stringify!($column), kind: <$type as Cell>::TYPE },)*
             ],
             version: None,
-        };)+
+        };
+
+        /// A row of this table; the fields are its columns.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the table says it")]
+        pub struct $row {
+            $(pub $key: $key_type,)+
+            $(pub $column: $type,)*
+        }
+
+        impl $row {
+            /// Reads a row; `None` if the cells are not of this table.
+            #[must_use]
+            pub fn read(cells: &[Value]) -> Option<Self> {
+                let mut cells = cells.iter();
+                Some(Self {
+                    $($key: Cell::from_value(cells.next()?)?,)+
+                    $($column: Cell::from_value(cells.next()?)?,)*
+                })
+            }
+
+            /// The cells of the row.
+            #[must_use]
+            pub fn into_row(self) -> Row {
+                vec![$(self.$key.into_value(),)+ $(self.$column.into_value(),)*]
+            }
+
+            /// Where the row stands.
+            #[must_use]
+            pub fn address(&self) -> Address {
+                Address::new(&$name, vec![$(self.$key.clone().into_value()),+])
+            }
+        })+
 
         /// All of them.
         pub static TABLES: &[&Table] = &[$(&$name),+];
@@ -25,67 +62,173 @@ macro_rules! tables {
 
 tables! {
     /// How far a lane has taken the messages of another lane. `digest` is null until links are digested.
-    LINK_IN = "link_in" key("topic" Text, "partition" Int, "from_topic" Text, "from_partition" Int)
-        ("mark" Int, "digest" Bytes);
+    LINK_IN LinkIn = "link_in" (topic: String, partition: i64, from_topic: String, from_partition: i64) {
+        mark: i64,
+        digest: Option<Vec<u8>>,
+    }
     /// How many messages a lane has sent to a partition.
-    LINK_OUT = "link_out" key("topic" Text, "partition" Int, "to_topic" Text, "to_partition" Int)
-        ("sent" Int, "digest" Bytes);
+    LINK_OUT LinkOut = "link_out" (topic: String, partition: i64, to_topic: String, to_partition: i64) {
+        sent: i64,
+        digest: Option<Vec<u8>>,
+    }
     /// The reorder buffer. `link` is empty, or `<topic>/<partition>` of the sending lane where the number is
     /// a link's. A row with `place` 1 holds no record: it keeps the place of a dead letter. `digest` is null for links.
-    HELD = "held" key("topic" Text, "partition" Int, "link" Text, "kind" Text, "entity_id" Text, "source" Text, "sequence" Int)
-        ("place" Int, "record_offset" Int, "timestamp_ms" Int, "key" Bytes, "value" Bytes, "headers" Text, "digest" Bytes, "held_at" Time);
+    HELD Held = "held" (topic: String, partition: i64, link: String, kind: String, entity_id: String, source: String, sequence: i64) {
+        place: i64,
+        record_offset: Option<i64>,
+        timestamp_ms: Option<i64>,
+        key: Option<Vec<u8>>,
+        value: Option<Vec<u8>>,
+        headers: Option<String>,
+        digest: Option<Vec<u8>>,
+        held_at: Micros,
+    }
     /// The entities that are unwell. `status` is `quarantined` or `draining`; `cause` is `failure`, `gap` or
     /// `contradiction`; parked rows stand at `first` up to before `next`.
-    QUARANTINE = "quarantine" key("topic" Text, "partition" Int, "kind" Text, "entity_id" Text)
-        ("status" Text, "cause" Text, "error" Text, "attempts" Int, "first" Int, "next" Int, "since" Time);
+    QUARANTINE Quarantine = "quarantine" (topic: String, partition: i64, kind: String, entity_id: String) {
+        status: String,
+        cause: String,
+        error: String,
+        attempts: i64,
+        first: i64,
+        next: i64,
+        since: Micros,
+    }
     /// What a quarantined entity has not taken yet, in order. `what` is `record` or `timer`; a timer has `name` and no record.
-    PARKED = "parked" key("topic" Text, "partition" Int, "kind" Text, "entity_id" Text, "place" Int)
-        ("what" Text, "name" Text, "time" Time, "source" Text, "sequence" Int, "record_offset" Int, "timestamp_ms" Int,
-         "key" Bytes, "value" Bytes, "headers" Text, "parked_at" Time);
+    PARKED Parked = "parked" (topic: String, partition: i64, kind: String, entity_id: String, place: i64) {
+        what: String,
+        name: Option<String>,
+        time: Option<Micros>,
+        source: Option<String>,
+        sequence: Option<i64>,
+        record_offset: Option<i64>,
+        timestamp_ms: Option<i64>,
+        key: Option<Vec<u8>>,
+        value: Option<Vec<u8>>,
+        headers: Option<String>,
+        parked_at: Micros,
+    }
     /// Records whose saga or entity does not exist yet.
-    WAITING = "waiting" key("topic" Text, "partition" Int, "kind" Text, "entity_id" Text, "record_offset" Int)
-        ("source" Text, "sequence" Int, "timestamp_ms" Int, "key" Bytes, "value" Bytes, "headers" Text, "waiting_since" Time);
+    WAITING Waiting = "waiting" (topic: String, partition: i64, kind: String, entity_id: String, record_offset: i64) {
+        source: String,
+        sequence: Option<i64>,
+        timestamp_ms: i64,
+        key: Option<Vec<u8>>,
+        value: Option<Vec<u8>>,
+        headers: String,
+        waiting_since: Micros,
+    }
     /// What is to happen at `due`. `purpose` is `entity`, `saga`, `gap` or `waiting`; `time` is the nominal time,
     /// counted from the cause's, so that a replay says the same.
-    TIMER = "timer" key("topic" Text, "partition" Int, "due" Time, "purpose" Text, "kind" Text, "entity_id" Text, "name" Text)
-        ("time" Time);
+    TIMER Timer = "timer" (topic: String, partition: i64, due: Micros, purpose: String, kind: String, entity_id: String, name: String) {
+        time: Micros,
+    }
     /// Messages, in the order in which they are sent. `link_sequence` is null for dead letters.
     /// `headers` is a JSON array of `[name, value]`.
-    OUTBOX = "outbox" key("topic" Text, "partition" Int, "batch" Int, "idx" Int)
-        ("to_topic" Text, "to_partition" Int, "link_sequence" Int, "timestamp_ms" Int, "key" Bytes, "value" Bytes, "headers" Text);
+    OUTBOX Outbox = "outbox" (topic: String, partition: i64, batch: i64, idx: i64) {
+        to_topic: String,
+        to_partition: i64,
+        link_sequence: Option<i64>,
+        timestamp_ms: Option<i64>,
+        key: Option<Vec<u8>>,
+        value: Option<Vec<u8>>,
+        headers: String,
+    }
     /// One row an applied, refused or skipped event. `number` is the sequence, or the record's offset where there is none.
-    JOURNAL = "journal" key("kind" Text, "entity_id" Text, "source" Text, "number" Int, "batch" Int, "idx" Int)
-        ("version" Int, "outcome" Text, "event_id" Text, "event_type" Text, "sequence" Int, "topic" Text, "partition" Int,
-         "record_offset" Int, "epoch" Int, "digest" Bytes, "note" Text, "at" Time);
+    JOURNAL Journal = "journal" (kind: String, entity_id: String, source: String, number: i64, batch: i64, idx: i64) {
+        version: Option<i64>,
+        outcome: String,
+        event_id: String,
+        event_type: String,
+        sequence: Option<i64>,
+        topic: String,
+        partition: i64,
+        record_offset: Option<i64>,
+        epoch: i64,
+        digest: Option<Vec<u8>>,
+        note: Option<String>,
+        at: Micros,
+    }
     /// Ids of unsequenced events. `range` counts steps of arrival time: the oldest is dropped whole.
-    SEEN = "seen" key("range" Int, "kind" Text, "entity_id" Text, "source" Text, "event_id" Text)
-        ("digest" Bytes, "at" Time);
+    SEEN Seen = "seen" (range: i64, kind: String, entity_id: String, source: String, event_id: String) {
+        digest: Vec<u8>,
+        at: Micros,
+    }
     /// Numbers that went past their entity without a journal row: dead letters and what waits.
-    PASSED = "passed" key("kind" Text, "entity_id" Text, "source" Text, "sequence" Int)
-        ("digest" Bytes, "at" Time);
+    PASSED Passed = "passed" (kind: String, entity_id: String, source: String, sequence: i64) {
+        digest: Option<Vec<u8>>,
+        at: Micros,
+    }
     /// Marks of entities that have no row of their own yet.
-    STRAY = "stray" key("kind" Text, "entity_id" Text)
-        ("marks" Text);
+    STRAY Stray = "stray" (kind: String, entity_id: String) {
+        marks: String,
+    }
     /// Dead letters, with their bytes. `status` is `replayable`, `replayed` or `discarded`.
-    DEAD_LETTER = "dead_letter" key("topic" Text, "partition" Int, "record_offset" Int)
-        ("status" Text, "reason" Text, "error" Text, "kind" Text, "entity_id" Text, "source" Text, "sequence" Int,
-         "timestamp_ms" Int, "key" Bytes, "value" Bytes, "headers" Text, "attempts" Int, "count" Int,
-         "first_failed_at" Time, "failed_at" Time);
+    DEAD_LETTER DeadLetter = "dead_letter" (topic: String, partition: i64, record_offset: i64) {
+        status: String,
+        reason: String,
+        error: String,
+        kind: Option<String>,
+        entity_id: Option<String>,
+        source: Option<String>,
+        sequence: Option<i64>,
+        timestamp_ms: i64,
+        key: Option<Vec<u8>>,
+        value: Option<Vec<u8>>,
+        headers: String,
+        attempts: i64,
+        count: i64,
+        first_failed_at: Micros,
+        failed_at: Micros,
+    }
     /// Sagas. `state` is the whole instance as JSON; the other columns and `saga_step` are told from it.
-    SAGA = "saga" key("definition" Text, "saga_id" Text)
-        ("definition_version" Int, "status" Text, "step" Text, "reason" Text, "state" Json, "topic" Text, "partition" Int,
-         "begun_at" Time, "updated_at" Time);
+    SAGA Saga = "saga" (definition: String, saga_id: String) {
+        definition_version: i64,
+        status: String,
+        step: String,
+        reason: Option<String>,
+        state: Json,
+        topic: String,
+        partition: i64,
+        begun_at: Micros,
+        updated_at: Micros,
+    }
     /// One row a step and branch.
-    SAGA_STEP = "saga_step" key("definition" Text, "saga_id" Text, "step" Text, "branch" Text)
-        ("status" Text, "attempts" Int, "undo_attempts" Int, "sent_at" Time, "answered_at" Time);
+    SAGA_STEP SagaStep = "saga_step" (definition: String, saga_id: String, step: String, branch: String) {
+        status: String,
+        attempts: i64,
+        undo_attempts: i64,
+        sent_at: Option<Micros>,
+        answered_at: Option<Micros>,
+    }
     /// What is still to be undone outside of a saga. `status` is `owed` or `needs_operator`.
-    DEBT = "debt" key("kind" Text, "entity_id" Text, "what" Text)
-        ("amount_minor" Int, "currency" Text, "status" Text, "since" Time);
+    DEBT Debt = "debt" (kind: String, entity_id: String, what: String) {
+        amount_minor: i64,
+        currency: String,
+        status: String,
+        since: Micros,
+    }
     /// Operators' orders, picked up by the lane's owner. `argument` is a JSON object.
-    COMMAND = "command" key("topic" Text, "partition" Int, "id" Text)
-        ("action" Text, "kind" Text, "entity_id" Text, "argument" Text, "actor" Text, "reason" Text, "ordered_at" Time);
+    COMMAND Command = "command" (topic: String, partition: i64, id: String) {
+        action: String,
+        kind: Option<String>,
+        entity_id: Option<String>,
+        argument: String,
+        actor: String,
+        reason: Option<String>,
+        ordered_at: Micros,
+    }
     /// What became of them.
-    COMMAND_LOG = "command_log" key("topic" Text, "partition" Int, "id" Text)
-        ("action" Text, "kind" Text, "entity_id" Text, "argument" Text, "actor" Text, "reason" Text, "ordered_at" Time,
-         "done_at" Time, "done" Int, "result" Text);
+    COMMAND_LOG CommandLog = "command_log" (topic: String, partition: i64, id: String) {
+        action: String,
+        kind: Option<String>,
+        entity_id: Option<String>,
+        argument: String,
+        actor: String,
+        reason: Option<String>,
+        ordered_at: Micros,
+        done_at: Micros,
+        done: i64,
+        result: String,
+    }
 }

@@ -21,7 +21,12 @@ pub struct Marks {
     sent: BTreeMap<String, i64>,
     #[serde(rename = "last", default, skip_serializing_if = "BTreeMap::is_empty")]
     digests: BTreeMap<String, Vec<String>>,
+    #[serde(rename = "gaps", default, skip_serializing_if = "BTreeMap::is_empty")]
+    given_up: BTreeMap<String, Vec<(i64, i64)>>,
 }
+
+/// Ranges that were given up are remembered so far back; what comes later in an older one is `too_old`.
+const GIVEN_UP_KEPT: usize = 16;
 
 /// How a source stands with an entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +58,34 @@ impl Marks {
     /// The source sends without numbers.
     pub fn take_unsequenced(&mut self, source: &str) {
         self.taken.insert(source.to_owned(), UNSEQUENCED);
+    }
+
+    /// How many sources the entity has heard from.
+    #[must_use]
+    pub fn sources(&self) -> usize {
+        self.taken.len()
+    }
+
+    /// The last number of `source` that was taken, 0 if none was.
+    #[must_use]
+    pub fn taken(&self, source: &str) -> i64 {
+        self.taken.get(source).copied().unwrap_or(0).max(0)
+    }
+
+    /// Gives up the numbers after the last taken one, up to and including `last`.
+    pub fn give_up(&mut self, source: &str, last: i64) {
+        let first = self.taken(source).saturating_add(1);
+        let ranges = self.given_up.entry(source.to_owned()).or_default();
+        ranges.push((first, last));
+        let over = ranges.len().saturating_sub(GIVEN_UP_KEPT);
+        ranges.drain(..over);
+        self.take(source, last);
+    }
+
+    /// Whether `number` lies in a range that was given up.
+    #[must_use]
+    pub fn gave_up(&self, source: &str, number: i64) -> bool {
+        self.given_up.get(source).is_some_and(|ranges| ranges.iter().any(|(first, last)| (*first..=*last).contains(&number)))
     }
 
     /// The next number of the entity's messages to a topic.

@@ -3,8 +3,8 @@
 use super::{
     fence::Position,
     header::{self, Headers},
+    ledger::Outbox,
     record::LaneId,
-    table::{Row, Value},
 };
 
 /// An outgoing message.
@@ -35,55 +35,35 @@ impl Message {
         length(&self.key) + length(&self.value) + headers + 64
     }
 
-    /// Its row of [`OUTBOX`](super::ledger::OUTBOX) for a sending lane.
+    /// Its row of `outbox` for a sending lane.
     #[must_use]
-    pub fn to_row(&self, lane: &LaneId) -> Row {
-        let bytes = |part: &Option<Vec<u8>>| part.clone().map_or(Value::Null, Value::Bytes);
-        let number = |part: Option<i64>| part.map_or(Value::Null, Value::Int);
-        vec![
-            Value::Text(lane.topic.clone()),
-            Value::Int(lane.partition.into()),
-            Value::Int(self.position.batch),
-            Value::Int(self.position.index),
-            Value::Text(self.to.topic.clone()),
-            Value::Int(self.to.partition.into()),
-            number(self.link_sequence),
-            number(self.timestamp_ms),
-            bytes(&self.key),
-            bytes(&self.value),
-            header::to_cell(&self.headers),
-        ]
+    pub fn to_row(&self, lane: &LaneId) -> Outbox {
+        Outbox {
+            topic: lane.topic.clone(),
+            partition: lane.partition.into(),
+            batch: self.position.batch,
+            idx: self.position.index,
+            to_topic: self.to.topic.clone(),
+            to_partition: self.to.partition.into(),
+            link_sequence: self.link_sequence,
+            timestamp_ms: self.timestamp_ms,
+            key: self.key.clone(),
+            value: self.value.clone(),
+            headers: header::to_text(&self.headers),
+        }
     }
 
-    /// A message out of its row; `None` if the row is not one of `outbox`.
+    /// A message out of its row.
     #[must_use]
-    pub fn from_row(row: &Row) -> Option<Self> {
-        let [
-            _,
-            _,
-            Value::Int(batch),
-            Value::Int(index),
-            Value::Text(topic),
-            Value::Int(partition),
-            link,
-            time,
-            key,
-            value,
-            headers,
-        ] = row.as_slice()
-        else {
-            return None;
-        };
-        let number = |cell: &Value| if let Value::Int(number) = cell { Some(*number) } else { None };
-        let bytes = |cell: &Value| if let Value::Bytes(bytes) = cell { Some(bytes.clone()) } else { None };
-        Some(Self {
-            position: Position { batch: *batch, index: *index },
-            to: LaneId { topic: topic.clone(), partition: i32::try_from(*partition).ok()? },
-            link_sequence: number(link),
-            timestamp_ms: number(time),
-            key: bytes(key),
-            value: bytes(value),
-            headers: header::from_cell(headers),
-        })
+    pub fn from_row(row: Outbox) -> Self {
+        Self {
+            position: Position { batch: row.batch, index: row.idx },
+            to: LaneId { topic: row.to_topic, partition: i32::try_from(row.to_partition).unwrap_or_default() },
+            link_sequence: row.link_sequence,
+            timestamp_ms: row.timestamp_ms,
+            key: row.key,
+            value: row.value,
+            headers: header::from_text(&row.headers),
+        }
     }
 }

@@ -1,4 +1,6 @@
 //! The pure middle: no clock, no randomness, no I/O, no async. Time is an argument.
+//!
+//! First what travels and what is kept, then the path in its order: decode, dedupe, reorder, handle.
 
 pub mod catalog;
 pub mod effect;
@@ -7,6 +9,7 @@ pub mod fence;
 pub mod header;
 pub mod kind;
 pub mod ledger;
+pub mod limits;
 pub mod marks;
 pub mod message;
 pub mod partition;
@@ -15,3 +18,20 @@ pub mod rows;
 pub mod saga;
 pub mod state;
 pub mod table;
+
+pub mod batch;
+pub mod lane;
+
+mod decode;
+mod dedupe;
+mod reorder;
+mod wait;
+
+mod apply;
+mod emit;
+mod handle;
+mod letter;
+
+mod fire;
+pub mod obey;
+mod quarantine;

@@ -31,3 +31,13 @@ pub struct Record {
     /// Headers in their order; names may repeat, values may be absent.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
+
+impl Record {
+    /// Bytes that it takes in memory, roughly.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + length(value)).sum();
+        length(&self.key) + length(&self.value) + headers
+    }
+}

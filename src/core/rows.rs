@@ -52,6 +52,44 @@ impl<C: Cell> Cell for Option<C> {
     }
 }
 
+impl Cell for Vec<u8> {
+    const TYPE: Type = Type::Bytes;
+    fn from_value(value: &Value) -> Option<Self> {
+        if let Value::Bytes(bytes) = value { Some(bytes.clone()) } else { None }
+    }
+    fn into_value(self) -> Value {
+        Value::Bytes(self)
+    }
+}
+
+/// A point in time: microseconds since the epoch, UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Micros(pub i64);
+
+impl Cell for Micros {
+    const TYPE: Type = Type::Time;
+    fn from_value(value: &Value) -> Option<Self> {
+        if let Value::Time(micros) = value { Some(Self(*micros)) } else { None }
+    }
+    fn into_value(self) -> Value {
+        Value::Time(self.0)
+    }
+}
+
+/// A JSON document as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Json(pub String);
+
+impl Cell for Json {
+    const TYPE: Type = Type::Json;
+    fn from_value(value: &Value) -> Option<Self> {
+        if let Value::Json(text) = value { Some(Self(text.clone())) } else { None }
+    }
+    fn into_value(self) -> Value {
+        Value::Json(self.0)
+    }
+}
+
 /// A row of a declared table. Made by [`table!`](crate::table).
 pub trait Row: Sized {
     /// Its table.

@@ -34,6 +34,14 @@ pub enum Value {
     Bytes(Vec<u8>),
 }
 
+impl Value {
+    /// A text cell.
+    #[must_use]
+    pub fn text(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
 /// A column of a [`Table`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Column {

@@ -1,0 +1,160 @@
+//! Turns a checked run into rows: the entity's own, its saga's, its timers, its debts, its messages.
+
+use super::{
+    batch::AlarmKind,
+    effect::Effect,
+    emit::Origin,
+    handle::Run,
+    lane::Lane,
+    ledger::{DEBT, Debt, SAGA, Saga, SagaStep},
+    limits::micros,
+    rows::{Json, Micros},
+    saga::Instance,
+    state::Address,
+    table::Value,
+};
+
+impl Lane {
+    /// Keeps all that a run wants.
+    pub(super) fn apply(&mut self, entity_id: &str, run: Run, origin: &Origin) {
+        let origin = &Origin { correlation: run.correlation.clone().or_else(|| origin.correlation.clone()), ..origin.clone() };
+        for (address, cells) in run.changes {
+            self.apply_row(entity_id, address, cells);
+        }
+        if let Some((before, after)) = &run.saga {
+            self.apply_saga(entity_id, before.as_ref(), after);
+        }
+        for at in run.wakes {
+            self.set_timer("saga", entity_id, "", at, origin.time + (at - self.now));
+        }
+        for text in run.alarms {
+            self.batch.alarm(AlarmKind::NeedsOperator, format!("{} {entity_id}: {text}", self.kind().name()));
+        }
+        for effect in run.effects {
+            self.apply_effect(entity_id, effect, origin);
+        }
+        for draft in run.drafts {
+            self.emit(entity_id, draft, origin);
+        }
+    }
+
+    fn apply_row(&mut self, entity_id: &str, address: Address, cells: Option<Vec<Value>>) {
+        let Some(at) = address.table.version else { return self.state.set(address, cells) };
+        let mut row = cells.expect("a run that deletes its main row is not kept");
+        let known = self.state.get(&address).flatten();
+        // The runtime's columns are put in once a batch, from the head.
+        let runtime = known.map(|row| row[at..].to_vec());
+        row.truncate(at);
+        row.extend(runtime.unwrap_or_else(|| {
+            vec![Value::Int(0), Value::Int(self.id.partition.into()), Value::Text("{}".to_owned())]
+        }));
+        self.state.set(address, Some(row));
+        let head = self.batch.heads.get_mut(entity_id).expect("the head is loaded before its entity is changed");
+        head.exists = true;
+        head.changed = true;
+    }
+
+    fn apply_saga(&mut self, saga_id: &str, before: Option<&Instance>, after: &Instance) {
+        let name = self.saga_name.expect("only an entity with a saga moves one");
+        let address = Address::new(&SAGA, vec![Value::text(name), Value::text(saga_id)]);
+        let known = self.state.get(&address).flatten().and_then(|row| Saga::read(row));
+        let row = Saga {
+            definition: name.to_owned(),
+            saga_id: saga_id.to_owned(),
+            definition_version: after.definition_version(),
+            status: after.status().as_str().to_owned(),
+            step: after.step().to_owned(),
+            reason: after.reason().map(str::to_owned),
+            state: Json(serde_json::to_string(after).expect("an instance is plain data")),
+            topic: self.id.topic.clone(),
+            partition: self.id.partition.into(),
+            begun_at: known.map_or(Micros(self.now), |known| known.begun_at),
+            updated_at: Micros(self.now),
+        };
+        self.state.set(address, Some(row.into_row()));
+        // The steps' rows are told from the instance, so what they were before is known without reading them.
+        for step in before.map(|before| self.step_rows(name, saga_id, before)).unwrap_or_default() {
+            let address = step.address();
+            if self.state.get(&address).is_none() {
+                self.state.admit(address, Some(step.into_row()));
+            }
+        }
+        for step in self.step_rows(name, saga_id, after) {
+            self.set_new(step.address(), step.into_row());
+        }
+    }
+
+    fn step_rows(&self, definition: &str, saga_id: &str, instance: &Instance) -> Vec<SagaStep> {
+        let steps = instance.steps().into_iter();
+        let rows = steps.map(|step| SagaStep {
+            definition: definition.to_owned(),
+            saga_id: saga_id.to_owned(),
+            step: step.step.to_owned(),
+            branch: step.branch.to_owned(),
+            status: step.status.to_owned(),
+            attempts: step.attempts,
+            undo_attempts: step.undo_attempts,
+            sent_at: step.sent_at.map(Micros),
+            answered_at: step.answered_at.map(Micros),
+        });
+        rows.collect()
+    }
+
+    /// Writes a row that is new by construction if it is not known.
+    pub(super) fn set_new(&mut self, address: Address, row: Vec<Value>) {
+        if self.state.get(&address).is_none() {
+            self.state.admit(address.clone(), None);
+        }
+        self.state.set(address, Some(row));
+    }
+
+    fn apply_effect(&mut self, entity_id: &str, effect: Effect, origin: &Origin) {
+        match effect {
+            Effect::Wake { name, after } => {
+                let after = micros(after);
+                self.set_timer("entity", entity_id, &name, self.now.saturating_add(after), origin.time.saturating_add(after));
+            }
+            Effect::Owe { what, amount_minor, currency } => {
+                let Some(address) = self.debt_address(entity_id, what) else { return };
+                let row = Debt {
+                    kind: self.kind().name().to_owned(),
+                    entity_id: entity_id.to_owned(),
+                    what: what.to_owned(),
+                    amount_minor,
+                    currency,
+                    status: "owed".to_owned(),
+                    since: Micros(self.now),
+                };
+                self.state.set(address, Some(row.into_row()));
+            }
+            Effect::Settle { what } => {
+                if let Some(address) = self.debt_address(entity_id, what) {
+                    self.state.set(address, None);
+                }
+            }
+            Effect::NeedsOperator { what } => {
+                let text = format!("{} {entity_id}: {what} is still owed and out of retries", self.kind().name());
+                self.batch.alarm(AlarmKind::NeedsOperator, text);
+                let Some(address) = self.debt_address(entity_id, what) else { return };
+                if let Some(debt) = self.state.get(&address).flatten().and_then(|row| Debt::read(row)) {
+                    let debt = Debt { status: "needs_operator".to_owned(), ..debt };
+                    self.state.set(address, Some(debt.into_row()));
+                }
+            }
+            // These are drafted and settled when the run is checked.
+            Effect::Send { .. } | Effect::Reply { .. } | Effect::BeginSaga { .. } | Effect::CancelSaga { .. } => {}
+        }
+    }
+
+    /// Where a debt stands, once that row is known.
+    fn debt_address(&mut self, entity_id: &str, what: &str) -> Option<Address> {
+        let key = vec![Value::text(self.kind().name()), Value::text(entity_id), Value::text(what)];
+        let address = Address::new(&DEBT, key);
+        if self.state.has(&address) {
+            return Some(address);
+        }
+        self.batch.stalled.insert(entity_id.to_owned());
+        None
+    }
+}
+

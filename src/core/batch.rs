@@ -1,0 +1,136 @@
+//! What the batch under way has gathered beside rows. It is thrown away when the batch is decided again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    event::{Digest, Reason},
+    marks::Marks,
+    message::Message,
+};
+
+/// What became of an event; the words of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Applied.
+    Applied,
+    /// Refused by the domain.
+    Refused,
+    /// Known already.
+    Duplicate,
+    /// Passed over, by policy or by an operator.
+    Skipped,
+    /// A row of `dead_letter`.
+    DeadLettered,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Applied, Self::Refused, Self::Duplicate, Self::Skipped, Self::DeadLettered];
+
+    /// The word of the contract.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Refused => "refused",
+            Self::Duplicate => "duplicate",
+            Self::Skipped => "skipped",
+            Self::DeadLettered => "dead_lettered",
+        }
+    }
+}
+
+/// Something that a person should look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    /// From a closed set: a label of the metric.
+    pub kind: AlarmKind,
+    /// A sentence for the log; no payload.
+    pub text: String,
+}
+
+/// The kinds of alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AlarmKind {
+    /// The same id or sequence came with other content.
+    Conflict,
+    /// An entity was quarantined.
+    Quarantine,
+    /// A saga or a debt needs a person.
+    NeedsOperator,
+    /// A lane has halted.
+    Halt,
+}
+
+impl AlarmKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Conflict, Self::Quarantine, Self::NeedsOperator, Self::Halt];
+
+    /// Its label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::Quarantine => "quarantine",
+            Self::NeedsOperator => "needs_operator",
+            Self::Halt => "halt",
+        }
+    }
+}
+
+/// Why a lane may not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// A message of ours has a type that this release does not know: a newer worker must take it.
+    Newer(String),
+    /// Too many entities failed at once: a bug, not poison.
+    Breaker(String),
+    /// A link misses a message and no more can be held behind it.
+    LinkGap(String),
+    /// An operator accepted a new topic: the lane is to be claimed again.
+    Accepted,
+}
+
+/// An entity as the batch sees it: what its main row keeps for the runtime.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Head {
+    pub(super) marks: Marks,
+    pub(super) version: i64,
+    pub(super) exists: bool,
+    pub(super) changed: bool,
+}
+
+/// The batch under way.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) next_offset: i64,
+    pub(super) incarnation: i64,
+    /// The topic was accepted anew: the last record is forgotten.
+    pub(super) reset: bool,
+    pub(super) messages: Vec<Message>,
+    pub(super) tally: BTreeMap<Outcome, u64>,
+    pub(super) letters: BTreeMap<Reason, u64>,
+    pub(super) alarms: Vec<Alarm>,
+    pub(super) next_timer: Option<i64>,
+    pub(super) halt: Option<Halt>,
+    pub(super) heads: BTreeMap<String, Head>,
+    /// Entities that lack a row: their later events only say what they will need.
+    pub(super) stalled: BTreeSet<String>,
+    /// Numbers taken in this batch, by entity and source: the journal does not know them yet.
+    pub(super) taken: BTreeMap<(String, String, i64), Digest>,
+    pub(super) journal: i64,
+    pub(super) timers: i64,
+    pub(super) quarantined: usize,
+    /// Offset of the parked record that is being taken up again.
+    pub(super) drained: Option<i64>,
+    /// Bytes that held and waiting records have grown by.
+    pub(super) held_bytes: i64,
+    /// How many messages one cause has sent of a type to a key: part of their ids.
+    pub(super) ordinals: BTreeMap<(String, &'static str, String), u64>,
+}
+
+impl Batch {
+    pub(super) fn alarm(&mut self, kind: AlarmKind, text: String) {
+        self.alarms.push(Alarm { kind, text });
+    }
+}

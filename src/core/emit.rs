@@ -1,0 +1,263 @@
+//! Messages and timers as rows. Everything about a message follows from its cause, so that work done
+//! twice says the same twice: its id, its time, its bytes. Its partition and its number on the link are
+//! chosen here, with the commit, not when it is sent.
+
+use std::fmt::Write as _;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::Value as Json;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    decode::OWN_SOURCE,
+    effect::Effect,
+    event::{Arrival, Event, SagaRef},
+    fence::Position,
+    handle::Failure,
+    lane::Lane,
+    ledger::{LINK_OUT, LinkOut, OUTBOX, Timer},
+    message::Message,
+    partition::partition_of,
+    record::LaneId,
+    rows::Micros,
+    saga::Action,
+    state::Address,
+    table::Value,
+};
+
+/// What a message or timer comes from.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    /// The same on every replay, and no other cause's.
+    pub(super) cause: String,
+    /// `ce_causationid`.
+    pub(super) causation: String,
+    /// `ce_correlationid`.
+    pub(super) correlation: Option<String>,
+    /// `ce_time`, microseconds since the epoch.
+    pub(super) time: i64,
+    /// `traceparent`.
+    pub(super) trace: Option<String>,
+}
+
+impl Origin {
+    pub(super) fn of_event(lane: &Lane, arrival: &Arrival, event: &Event) -> Self {
+        let saga = event.saga.as_ref().map(|saga| saga.id.clone());
+        let own_saga = || lane.saga_name.map(|_| event.entity_id.clone());
+        Self {
+            cause: format!("{}/{}/{}/{}", lane.id.topic, lane.incarnation, lane.id.partition, arrival.record.offset),
+            causation: event.id.clone(),
+            correlation: saga.or_else(own_saga).or_else(|| event.correlation.clone()),
+            time: event.time,
+            trace: event.trace.clone(),
+        }
+    }
+
+    pub(super) fn of_timer(lane: &Lane, entity_id: &str, name: &str, time: i64) -> Self {
+        let cause = format!("{}/{entity_id}/timer/{name}", lane.kind().name());
+        Self {
+            causation: id_of(&[&cause]),
+            correlation: lane.saga_name.map(|_| entity_id.to_owned()),
+            cause,
+            time,
+            trace: None,
+        }
+    }
+}
+
+/// A message that fits, before it has a place.
+#[derive(Debug)]
+pub(super) struct Draft {
+    topic: String,
+    key: String,
+    message_type: &'static str,
+    value: Vec<u8>,
+    /// The saga that it belongs to, if it is a command or a reply.
+    saga: Option<String>,
+}
+
+impl Lane {
+    /// Drafts a message that a handler sends.
+    pub(super) fn draft(&self, effect: &Effect) -> Result<Draft, Failure> {
+        match effect {
+            Effect::Send { topic, key, message_type, data } => {
+                self.draft_message(self.catalog.topic(topic), key, message_type, data.clone(), None)
+            }
+            Effect::Reply { asker, message_type, data } => {
+                let reference: SagaRef = serde_json::from_str(asker)
+                    .map_err(|_| Failure::Poison("handler answers with no saga reference".to_owned()))?;
+                let definition = self.catalog.definition(&reference.definition, None).ok_or_else(|| {
+                    Failure::Poison(format!("saga {} is not known to this release", reference.definition))
+                })?;
+                let (topic, key) = (self.catalog.topic(definition.topic), reference.id.clone());
+                self.draft_message(topic, &key, message_type, data.clone(), Some(&reference))
+            }
+            Effect::Wake { .. }
+            | Effect::BeginSaga { .. }
+            | Effect::CancelSaga { .. }
+            | Effect::Owe { .. }
+            | Effect::Settle { .. }
+            | Effect::NeedsOperator { .. } => Err(Failure::Poison("no message".to_owned())),
+        }
+    }
+
+    /// Drafts a command of this lane's saga.
+    pub(super) fn draft_command(&self, action: &Action) -> Result<Draft, Failure> {
+        let Action::Send { topic, key, message_type, data, reference } = action else {
+            return Err(Failure::Poison("no message".to_owned()));
+        };
+        self.draft_message(self.catalog.topic(topic), key, message_type, data.clone(), Some(reference))
+    }
+
+    fn draft_message(
+        &self,
+        topic: String,
+        key: &str,
+        message_type: &'static str,
+        data: Json,
+        saga: Option<&SagaRef>,
+    ) -> Result<Draft, Failure> {
+        let Json::Object(mut data) = data else {
+            return Err(Failure::Poison(format!("message {message_type}: data is not an object")));
+        };
+        if self.catalog.is_sequenced(&topic).is_none() || self.catalog.partitions_of(&topic).is_none() {
+            return Err(Failure::Poison(format!("message {message_type}: topic {topic} is not declared")));
+        }
+        if key.is_empty() || key.len() > super::decode::ID_BYTES_MAX {
+            return Err(Failure::Poison(format!("message {message_type}: key is empty or too long")));
+        }
+        if let Some(saga) = saga {
+            if let Some(kind) = self.catalog.at(&topic) {
+                data.insert(kind.key_field().to_owned(), Json::from(key));
+            }
+            data.insert("saga".to_owned(), saga.to_json());
+        }
+        let value = Json::Object(data).to_string().into_bytes();
+        if value.len() > self.limits.message_bytes_max {
+            return Err(Failure::Poison(format!("message {message_type}: {} bytes are too large", value.len())));
+        }
+        Ok(Draft { topic, key: key.to_owned(), message_type, value, saga: saga.map(|saga| saga.id.clone()) })
+    }
+
+    /// Gives a draft its place, its number and its headers.
+    pub(super) fn emit(&mut self, entity_id: &str, draft: Draft, origin: &Origin) {
+        let Draft { topic, key, message_type, value, saga } = draft;
+        let count = self.catalog.partitions_of(&topic).expect("a draft's topic has a partition count");
+        let to = LaneId { partition: partition_of(key.as_bytes(), count), topic };
+        let ordinal = self.batch.ordinals.entry((origin.cause.clone(), message_type, key.clone())).or_insert(0);
+        let id = id_of(&[&origin.cause, message_type, &to.topic, &key, &ordinal.to_string()]);
+        *ordinal += 1;
+        let mut headers = vec![
+            header("ce_specversion", "1.0"),
+            header("ce_id", id),
+            header("ce_source", format!("{OWN_SOURCE}{}", self.id.topic)),
+            header("ce_type", message_type),
+            header("ce_time", rfc3339(origin.time)),
+            header("content-type", "application/json"),
+            header("ce_causationid", origin.causation.as_str()),
+        ];
+        if let Some(correlation) = saga.as_ref().or(origin.correlation.as_ref()) {
+            headers.push(header("ce_correlationid", correlation.as_str()));
+        }
+        if self.catalog.is_sequenced(&to.topic) == Some(true) {
+            let head = self.batch.heads.get_mut(entity_id).expect("the head is loaded before its entity sends");
+            head.changed = true;
+            headers.push(header("ce_entityseq", head.marks.send(&to.topic).to_string()));
+        }
+        if let Some(trace) = &origin.trace {
+            headers.push(header("traceparent", trace.as_str()));
+        }
+        let sequence = self.next_on_link(&to);
+        let position = self.next_position();
+        let place = format!("{}/{}/{}/{}", self.id.topic, self.id.partition, position.batch, position.index);
+        headers.push(header("seriatim_position", place));
+        headers.push(header("seriatim_sequence", sequence.to_string()));
+        self.post(Message {
+            position,
+            to,
+            link_sequence: Some(sequence),
+            timestamp_ms: None,
+            key: Some(key.into_bytes()),
+            value: Some(value),
+            headers,
+        });
+    }
+
+    fn next_on_link(&mut self, to: &LaneId) -> i64 {
+        let key = self.key([Value::text(&to.topic), Value::Int(to.partition.into())]);
+        let address = Address::new(&LINK_OUT, key);
+        let known = self.state.get(&address).flatten().and_then(|row| LinkOut::read(row));
+        let sent = known.map_or(0, |link| link.sent) + 1;
+        let row = LinkOut {
+            topic: self.id.topic.clone(),
+            partition: self.id.partition.into(),
+            to_topic: to.topic.clone(),
+            to_partition: to.partition.into(),
+            sent,
+            digest: None,
+        };
+        self.state.set(address, Some(row.into_row()));
+        sent
+    }
+
+    /// The place of the next message of this batch.
+    pub(super) fn next_position(&self) -> Position {
+        let index = i64::try_from(self.batch.messages.len()).unwrap_or(i64::MAX);
+        Position { batch: self.fence.batch + 1, index }
+    }
+
+    /// Puts a message into the outbox and among those to be sent after the commit.
+    pub(super) fn post(&mut self, message: Message) {
+        self.state.append(&OUTBOX, message.to_row(&self.id).into_row());
+        self.batch.messages.push(message);
+    }
+
+    /// Sets a timer of an entity. `time` is what it will call its time when it fires.
+    pub(super) fn set_timer(&mut self, purpose: &str, entity_id: &str, name: &str, due: i64, time: i64) {
+        // The batch in the name keeps two timers apart that are set for the same moment.
+        let name = format!("{name}#{}.{}", self.fence.batch + 1, self.batch.timers);
+        self.batch.timers += 1;
+        let row = Timer {
+            topic: self.id.topic.clone(),
+            partition: self.id.partition.into(),
+            due: Micros(due),
+            purpose: purpose.to_owned(),
+            kind: self.kind().name().to_owned(),
+            entity_id: entity_id.to_owned(),
+            name,
+            time: Micros(time),
+        };
+        self.batch.next_timer = Some(self.batch.next_timer.map_or(due, |known| known.min(due)));
+        self.set_new(row.address(), row.into_row());
+    }
+}
+
+pub(super) fn header(name: &str, value: impl Into<String>) -> (String, Option<Vec<u8>>) {
+    (name.to_owned(), Some(value.into().into_bytes()))
+}
+
+/// A UUID (version 8) that follows from its parts.
+pub(super) fn id_of(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finalize()[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
+}
+
+/// Microseconds since the epoch as RFC 3339, UTC.
+pub(super) fn rfc3339(micros: i64) -> String {
+    DateTime::<Utc>::from_timestamp_micros(micros).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+

@@ -1,0 +1,389 @@
+//! One lane's batch, from inputs to writes: pure. The order of checks is the order of this folder's
+//! verb files: decode, dedupe, reorder, handle.
+//!
+//! A batch is decided as if all rows were at hand. What was missing is noted, everything is taken back,
+//! the rows are loaded and the batch is decided again from the start: handlers never see half a world.
+//! Once an entity lacks something, its later events only say what they will need (it is `stalled`), so the
+//! number of rounds does not grow with the number of events. If the commit fails the lane is thrown away.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    batch::{Alarm, Batch, Halt, Outcome},
+    catalog::Catalog,
+    decode,
+    event::{Arrival, Link, Reason},
+    fence::{Fence, LaneCommit, LaneRow, LastRecord, Position},
+    kind::AnyKind,
+    ledger::{HELD, Held, LINK_IN, LinkIn, QUARANTINE, Quarantine, WAITING},
+    limits::{Limits, MINUTE},
+    message::Message,
+    record::{LaneId, Record},
+    state::{Address, Needs, RESIDENT, State},
+    table::{Key, Row, Table, Value},
+};
+
+/// Something for a lane to decide on.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A record of its partition.
+    Record(Box<Arrival>),
+    /// A due row of `timer`; with what the database said if it refuses what that would write.
+    Timer(Row, Option<String>),
+    /// A row of `command`; likewise.
+    Command(Row, Option<String>),
+}
+
+impl Input {
+    /// Marks an input as one whose writes the database refuses: deciding on it counts as a failure.
+    pub fn condemn(&mut self, error: String) {
+        match self {
+            Self::Record(arrival) => arrival.condemned = Some(error),
+            Self::Timer(_, condemned) | Self::Command(_, condemned) => *condemned = Some(error),
+        }
+    }
+}
+
+/// A batch, decided.
+#[derive(Debug)]
+pub struct Decided {
+    /// What is to be written.
+    pub commit: LaneCommit,
+    /// What the relay sends once that is durable, in order.
+    pub messages: Vec<Message>,
+    /// Final outcomes of this batch.
+    pub tally: BTreeMap<Outcome, u64>,
+    /// Dead letters of this batch, by reason.
+    pub letters: BTreeMap<Reason, u64>,
+    /// What a person should look at.
+    pub alarms: Vec<Alarm>,
+    /// The earliest timer set in this batch, microseconds since the epoch.
+    pub next_timer: Option<i64>,
+    /// How many of the inputs are in this batch: all, unless the lane halts before one.
+    pub taken: usize,
+    /// Why the lane may not go on after this batch.
+    pub halt: Option<Halt>,
+}
+
+/// What a lane keeps for later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Records whose predecessors are missing.
+    pub held: usize,
+    /// Records and timers of quarantined entities.
+    pub parked: i64,
+    /// Records whose saga or entity does not exist yet.
+    pub waiting: usize,
+    /// Entities that are unwell.
+    pub quarantined: usize,
+}
+
+/// How a decision went.
+#[derive(Debug)]
+pub enum Step {
+    /// Load these, [`Lane::answer`], and decide on the same inputs again.
+    Short(Needs),
+    /// Commit this.
+    Decided(Box<Decided>),
+}
+
+/// A lane and all that it knows.
+#[derive(Debug)]
+pub struct Lane {
+    pub(super) id: LaneId,
+    pub(super) fence: Fence,
+    pub(super) incarnation: i64,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) state: State,
+    pub(super) batch: Batch,
+    last: Option<LastRecord>,
+    relayed: Position,
+    /// The database's clock, microseconds since the epoch; never runs backwards.
+    pub(super) now: i64,
+    /// When entities were quarantined lately; the breaker counts them.
+    pub(super) failures: Vec<i64>,
+    /// Bytes of the held and waiting records.
+    pub(super) held_bytes: i64,
+    /// The saga that lives with this lane's entities, if one does.
+    pub(super) saga_name: Option<&'static str>,
+}
+
+impl Lane {
+    /// A lane as it was claimed. Its resident rows are to be admitted next.
+    #[must_use]
+    pub fn new(row: LaneRow, now: i64, catalog: Arc<Catalog>, limits: Arc<Limits>) -> Self {
+        Self {
+            saga_name: catalog.definitions().find(|saga| catalog.topic(saga.topic) == row.lane.topic).map(|saga| saga.name),
+            id: row.lane,
+            fence: row.fence,
+            incarnation: row.incarnation,
+            catalog,
+            limits,
+            state: State::default(),
+            batch: Batch::default(),
+            last: row.last,
+            relayed: row.relayed,
+            now,
+            failures: Vec::new(),
+            held_bytes: 0,
+        }
+    }
+
+    /// The tables to be read whole before the first batch, and the key prefix of this lane's rows.
+    #[must_use]
+    pub fn residents(&self) -> (&'static [&'static Table], Key) {
+        (&RESIDENT, self.key([]))
+    }
+
+    /// Takes in resident rows.
+    pub fn admit(&mut self, table: &'static Table, rows: Vec<Row>) {
+        for row in rows {
+            self.held_bytes += buffered_bytes(table, &row);
+            self.state.admit(Address::new(table, row[..table.key].to_vec()), Some(row));
+        }
+    }
+
+    /// Which lane.
+    #[must_use]
+    pub fn id(&self) -> &LaneId {
+        &self.id
+    }
+
+    /// What the next transaction must find.
+    #[must_use]
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// Opens a record of this lane's partition.
+    #[must_use]
+    pub fn open(&self, record: Record) -> Input {
+        Input::Record(Box::new(decode::open(&self.catalog, &self.id, record)))
+    }
+
+    /// Whether a quarantine is draining: the lane has work without any input.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        let prefix = self.key([]);
+        let mut rows = self.state.scan(&QUARANTINE, &prefix).filter_map(|(_, row)| Quarantine::read(row));
+        rows.any(|row| row.status == "draining")
+    }
+
+    /// Records held, parked and waiting, for the gauges.
+    #[must_use]
+    pub fn backlog(&self) -> Backlog {
+        let prefix = self.key([]);
+        let unwell = || self.state.scan(&QUARANTINE, &prefix).filter_map(|(_, row)| Quarantine::read(row));
+        let held = self.state.scan(&HELD, &prefix).filter_map(|(_, row)| Held::read(row));
+        Backlog {
+            held: held.filter(|held| held.place == 0).count(),
+            waiting: self.state.count(&WAITING),
+            quarantined: unwell().count(),
+            parked: unwell().map(|row| row.next - row.first).sum(),
+        }
+    }
+
+    /// Decides on inputs in their order. `now` in microseconds. `relayed`: how far the broker has acknowledged.
+    pub fn decide(&mut self, inputs: &[Input], now: i64, relayed: Position) -> Step {
+        self.now = self.now.max(now);
+        self.begin();
+        let halted_at = inputs.iter().position(|input| {
+            match input {
+                Input::Record(arrival) => self.take(arrival),
+                Input::Timer(row, condemned) => self.fire(row, condemned.as_deref()),
+                Input::Command(row, condemned) => self.obey(row, condemned.as_deref()),
+            }
+            self.batch.halt.is_some()
+        });
+        if let Some(at) = halted_at {
+            // The batch ends before the input that must not be taken.
+            let halt = self.batch.halt.take();
+            self.state.roll_back();
+            let mut step = self.decide(&inputs[..at], now, relayed);
+            if let Step::Decided(decided) = &mut step {
+                decided.halt = halt;
+            }
+            return step;
+        }
+        self.drain();
+        self.settle_heads();
+        if self.state.is_short() {
+            self.state.roll_back();
+            return Step::Short(self.state.take_needs());
+        }
+        Step::Decided(Box::new(self.finish(inputs, relayed)))
+    }
+
+    /// Takes in what was loaded after [`Step::Short`].
+    pub fn answer(&mut self, needs: Needs, loaded: Vec<Vec<Row>>) {
+        self.state.answer(needs, loaded);
+    }
+
+    /// The batch is durable: the next one builds on it.
+    pub fn committed(&mut self, decided: &Decided) {
+        self.fence.batch += 1;
+        self.fence.next_offset = decided.commit.next_offset;
+        self.incarnation = decided.commit.incarnation;
+        self.last.clone_from(&decided.commit.last);
+        self.relayed = decided.commit.relayed;
+        self.state.age(self.limits.cached_rows_max);
+    }
+
+    /// How far the row in the database says that messages were acknowledged.
+    #[must_use]
+    pub fn relayed(&self) -> Position {
+        self.relayed
+    }
+
+    fn begin(&mut self) {
+        self.batch = Batch {
+            next_offset: self.fence.next_offset,
+            incarnation: self.incarnation,
+            ..Batch::default()
+        };
+    }
+
+    fn finish(&mut self, inputs: &[Input], relayed: Position) -> Decided {
+        let batch = std::mem::take(&mut self.batch);
+        self.failures.retain(|at| self.now - at < MINUTE);
+        self.failures.extend(std::iter::repeat_n(self.now, batch.quarantined));
+        self.held_bytes += batch.held_bytes;
+        let read = inputs.iter().rev().find_map(|input| match input {
+            Input::Record(arrival) if arrival.record.offset >= self.fence.next_offset => Some(&arrival.record),
+            Input::Record(_) | Input::Timer(..) | Input::Command(..) => None,
+        });
+        let last = if batch.reset { None } else { read.map(last_record).or_else(|| self.last.clone()) };
+        Decided {
+            commit: LaneCommit {
+                lane: self.id.clone(),
+                expected: self.fence.clone(),
+                next_offset: batch.next_offset,
+                incarnation: batch.incarnation,
+                last,
+                relayed,
+                writes: self.state.take_writes(),
+            },
+            messages: batch.messages,
+            tally: batch.tally,
+            letters: batch.letters,
+            alarms: batch.alarms,
+            next_timer: batch.next_timer,
+            taken: inputs.len(),
+            halt: batch.reset.then_some(Halt::Accepted),
+        }
+    }
+
+    /// Offset, then link, from headers alone; both move whatever becomes of the record.
+    fn take(&mut self, arrival: &Arrival) {
+        let record = &arrival.record;
+        if record.offset < self.batch.next_offset {
+            return;
+        }
+        if arrival.link.is_some()
+            && let Err(rejection) = &arrival.decoded
+            && rejection.reason == Reason::UnknownType
+        {
+            self.batch.halt = Some(Halt::Newer(format!("offset {}: {}", record.offset, rejection.error)));
+            return;
+        }
+        self.batch.next_offset = record.offset + 1;
+        match &arrival.link {
+            None => self.enter(arrival),
+            Some(link) => self.take_link(link, arrival),
+        }
+    }
+
+    fn take_link(&mut self, link: &Link, arrival: &Arrival) {
+        let mark = self.link_mark(link);
+        if link.sequence <= mark {
+            self.count(Outcome::Duplicate);
+        } else if link.sequence == mark + 1 {
+            self.set_link_mark(link, link.sequence);
+            self.enter(arrival);
+            self.release_link(link);
+        } else {
+            self.hold_link(link, arrival);
+        }
+    }
+
+    pub(super) fn link_mark(&self, link: &Link) -> i64 {
+        match self.state.get(&self.link_address(link)) {
+            Some(Some(row)) => LinkIn::read(row).map_or(0, |known| known.mark),
+            _ => 0,
+        }
+    }
+
+    pub(super) fn set_link_mark(&mut self, link: &Link, mark: i64) {
+        let row = LinkIn {
+            topic: self.id.topic.clone(),
+            partition: self.id.partition.into(),
+            from_topic: link.topic.clone(),
+            from_partition: link.partition.into(),
+            mark,
+            digest: None,
+        };
+        self.state.set(row.address(), Some(row.into_row()));
+    }
+
+    fn link_address(&self, link: &Link) -> Address {
+        Address::new(&LINK_IN, self.key([Value::text(&link.topic), Value::Int(link.partition.into())]))
+    }
+
+    /// Into the entity's own checks, or among the dead letters.
+    pub(super) fn enter(&mut self, arrival: &Arrival) {
+        match &arrival.decoded {
+            Ok(event) => self.admit_event(arrival, event),
+            Err(rejection) => self.reject(arrival, rejection),
+        }
+    }
+
+    pub(super) fn kind(&self) -> Arc<dyn AnyKind> {
+        Arc::clone(self.catalog.at(&self.id.topic).expect("a lane is only opened for a home topic"))
+    }
+
+    pub(super) fn count(&mut self, outcome: Outcome) {
+        *self.batch.tally.entry(outcome).or_insert(0) += 1;
+    }
+
+    /// The lane's own key cells, then `rest`.
+    pub(super) fn key(&self, rest: impl IntoIterator<Item = Value>) -> Key {
+        let mut key = vec![Value::text(&self.id.topic), Value::Int(self.id.partition.into())];
+        key.extend(rest);
+        key
+    }
+
+    /// The lane's own key cells, kind and entity, then `rest`.
+    pub(super) fn entity_key(&self, entity_id: &str, rest: impl IntoIterator<Item = Value>) -> Key {
+        let mut key = self.key([Value::text(self.kind().name()), Value::text(entity_id)]);
+        key.extend(rest);
+        key
+    }
+}
+
+/// Bytes of the record that a row of `held` or `waiting` keeps.
+fn buffered_bytes(table: &'static Table, row: &Row) -> i64 {
+    if !std::ptr::eq(table, &HELD) && !std::ptr::eq(table, &WAITING) {
+        return 0;
+    }
+    let bytes = row[table.key..].iter().map(|cell| match cell {
+        Value::Bytes(bytes) => bytes.len(),
+        Value::Text(text) => text.len(),
+        Value::Null | Value::Int(_) | Value::Time(_) | Value::Json(_) => 0,
+    });
+    i64::try_from(bytes.sum::<usize>()).unwrap_or(i64::MAX)
+}
+
+/// What a claimer compares with the topic: the last record that was read.
+#[must_use]
+pub fn last_record(record: &Record) -> LastRecord {
+    let mut hash = Sha256::new();
+    for part in [&record.key, &record.value] {
+        let bytes = part.as_deref().unwrap_or_default();
+        hash.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(bytes);
+    }
+    LastRecord { offset: record.offset, timestamp_ms: record.timestamp_ms, digest: hash.finalize()[..16].to_vec() }
+}

@@ -1,0 +1,151 @@
+//! Dead letters: a row with the bytes first, in the transaction that moves the offset; a copy for the
+//! dead-letter topic goes out like every message, but carries no number of its own.
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    batch::{AlarmKind, Outcome},
+    catalog::Catalog,
+    emit::{header, hex, rfc3339},
+    event::{Arrival, Event, Reason, Rejection},
+    header as headers,
+    lane::Lane,
+    ledger::{DEAD_LETTER, DeadLetter},
+    message::Message,
+    partition::partition_of,
+    record::{LaneId, Record},
+    rows::Micros,
+    state::Address,
+    table::Value,
+};
+
+/// Error text is cut at so many bytes.
+const ERROR_BYTES_MAX: usize = 2048;
+/// What the headers of a letter may take beside its value.
+const ENVELOPE_BYTES: usize = 4096;
+
+impl Lane {
+    /// Dead-letters an event; a conflict raises an alarm.
+    pub(super) fn dead_letter_event(&mut self, arrival: &Arrival, event: &Event, reason: Reason, error: &str) {
+        if reason == Reason::Conflict {
+            let place = format!("{} offset {}", self.id, arrival.record.offset);
+            self.batch.alarm(AlarmKind::Conflict, format!("{place}: {error}"));
+        }
+        self.dead_letter(&arrival.record, &Rejection::of(event, reason, error));
+    }
+
+    /// Dead-letters a record.
+    pub(super) fn dead_letter(&mut self, record: &Record, rejection: &Rejection) {
+        let address = self.letter_address(record.offset);
+        if !self.state.has(&address) {
+            // The row is only there if the record was dead-lettered before; that is known in the next round.
+            return;
+        }
+        let known = self.state.get(&address).flatten().and_then(|row| DeadLetter::read(row));
+        let attempts = known.as_ref().map_or(1, |known| known.attempts + 1);
+        let letter = DeadLetter {
+            topic: self.id.topic.clone(),
+            partition: self.id.partition.into(),
+            record_offset: record.offset,
+            status: "replayable".to_owned(),
+            reason: rejection.reason.as_str().to_owned(),
+            error: cut(&rejection.error.replace('\0', "\u{fffd}"), ERROR_BYTES_MAX).to_owned(),
+            kind: Some(self.kind().name().to_owned()),
+            entity_id: rejection.entity_id.clone(),
+            source: rejection.source.clone().map(|source| source.replace('\0', "\u{fffd}")),
+            sequence: rejection.sequence,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.clone(),
+            value: record.value.clone(),
+            headers: headers::to_text(&record.headers),
+            attempts,
+            count: known.as_ref().map_or(1, |known| known.count + 1),
+            first_failed_at: known.map_or(Micros(self.now), |known| known.first_failed_at),
+            failed_at: Micros(self.now),
+        };
+        let message = self.letter_message(record, &letter);
+        self.state.set(address, Some(letter.into_row()));
+        self.post(message);
+        self.count(Outcome::DeadLettered);
+        *self.batch.letters.entry(rejection.reason).or_insert(0) += 1;
+    }
+
+    pub(super) fn letter_address(&self, offset: i64) -> Address {
+        Address::new(&DEAD_LETTER, self.key([Value::Int(offset)]))
+    }
+
+    fn letter_message(&self, record: &Record, letter: &DeadLetter) -> Message {
+        let topic = Catalog::dead_letter_topic(&self.id.topic);
+        let count = self.catalog.partitions_of(&topic).unwrap_or(1);
+        let partition = if self.id.partition < count {
+            self.id.partition
+        } else {
+            partition_of(record.key.as_deref().unwrap_or_default(), count)
+        };
+        let mut list = record.headers.clone();
+        list.retain(|(name, _)| !name.starts_with("dlq.") && !name.starts_with("seriatim_"));
+        list.extend([
+            header("dlq.topic", letter.topic.as_str()),
+            header("dlq.partition", letter.partition.to_string()),
+            header("dlq.offset", letter.record_offset.to_string()),
+            header("dlq.group", self.limits.group.as_str()),
+            header("dlq.reason", letter.reason.as_str()),
+            header("dlq.error", letter.error.as_str()),
+            header("dlq.attempts", letter.attempts.to_string()),
+            header("dlq.first_failed_at", rfc3339(letter.first_failed_at.0)),
+            header("dlq.failed_at", rfc3339(letter.failed_at.0)),
+            header("dlq.count", letter.count.to_string()),
+        ]);
+        list.extend(letter.entity_id.as_deref().map(|entity| header("dlq.entity", entity)));
+        list.extend(letter.sequence.map(|sequence| header("dlq.sequence", sequence.to_string())));
+        let mut message = Message {
+            position: self.next_position(),
+            to: LaneId { topic, partition },
+            link_sequence: None,
+            timestamp_ms: (record.timestamp_ms >= 0).then_some(record.timestamp_ms),
+            key: record.key.clone(),
+            value: record.value.clone(),
+            headers: list,
+        };
+        if message.bytes() > self.limits.message_bytes_max + ENVELOPE_BYTES {
+            self.cut_letter(&mut message);
+        }
+        message
+    }
+
+    /// A copy that its topic would not take loses its end; the row keeps the whole.
+    fn cut_letter(&self, message: &mut Message) {
+        let value = message.value.take().unwrap_or_default();
+        let length = value.len().to_string();
+        message.headers.extend([header("dlq.cut", length), header("dlq.sha256", hex(&Sha256::digest(&value)))]);
+        if message.bytes() > self.limits.message_bytes_max {
+            // The headers or the key alone are too large: only our own are kept.
+            message.headers.retain(|(name, _)| name.starts_with("dlq."));
+            if let Some(key) = &mut message.key {
+                key.truncate(self.limits.message_bytes_max / 2);
+            }
+        }
+        let room = self.limits.message_bytes_max.saturating_sub(message.bytes());
+        message.value = Some(value[..value.len().min(room)].to_vec());
+    }
+}
+
+/// The beginning of a text, at most `bytes_max` long, whole characters only.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn text_is_cut_between_characters() {
+        assert_eq!(cut("añb", 2), "a");
+        assert_eq!(cut("añb", 9), "añb");
+    }
+}

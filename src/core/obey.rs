@@ -1,0 +1,259 @@
+//! Operators' changes go through the lane: a row of `command` is an input like any other, so there is
+//! never a second writer. What became of it stands in `command_log`.
+
+use serde_json::Value as Json;
+
+use super::{
+    batch::Outcome,
+    decode,
+    event::{Event, Reason, Rejection},
+    handle::Way,
+    lane::Lane,
+    ledger::{Command, CommandLog, DeadLetter, Parked},
+    quarantine::record_of,
+    record::Record,
+    rows::Micros,
+    table::Row,
+};
+
+/// What an operator can order; the words of `command.action`.
+pub mod action {
+    /// Lets a quarantined entity drain.
+    pub const ENTITY_RELEASE: &str = "entity.release";
+    /// Passes over the failing event or the gap, then drains.
+    pub const ENTITY_SKIP: &str = "entity.skip";
+    /// Dead-letters all that is parked.
+    pub const ENTITY_DISCARD: &str = "entity.discard";
+    /// Takes a dead letter up again, outside the order. Argument: `offset`.
+    pub const LETTER_REPLAY: &str = "letter.replay";
+    /// Closes a dead letter. Argument: `offset`.
+    pub const LETTER_DISCARD: &str = "letter.discard";
+    /// Accepts that the topic was made anew: reading starts at its beginning.
+    pub const LANE_ACCEPT: &str = "lane.accept";
+}
+
+/// How an order went.
+enum Answer {
+    Done(String),
+    Refused(String),
+    /// Not all of it fitted into one batch: the order stays.
+    Unfinished,
+}
+
+impl Lane {
+    /// Takes a row of `command`. `condemned`: the database refuses what it would write.
+    pub(super) fn obey(&mut self, row: &Row, condemned: Option<&str>) {
+        let command = Command::read(row).expect("an order is read as the runtime wrote it");
+        let address = command.address();
+        if self.state.get(&address).is_none() {
+            self.state.admit(address.clone(), Some(row.clone()));
+        }
+        let answer = match condemned {
+            Some(error) => Answer::Refused(format!("the database refuses it: {error}")),
+            None => self.carry_out(&command),
+        };
+        let (done, result) = match answer {
+            Answer::Done(result) => (1, result),
+            Answer::Refused(result) => (0, result),
+            Answer::Unfinished => return,
+        };
+        self.state.set(address, None);
+        let log = CommandLog {
+            topic: command.topic,
+            partition: command.partition,
+            id: command.id,
+            action: command.action,
+            kind: command.kind,
+            entity_id: command.entity_id,
+            argument: command.argument,
+            actor: command.actor,
+            reason: command.reason,
+            ordered_at: command.ordered_at,
+            done_at: Micros(self.now),
+            done,
+            result,
+        };
+        self.state.append(&super::ledger::COMMAND_LOG, log.into_row());
+    }
+
+    fn carry_out(&mut self, command: &Command) -> Answer {
+        let reason = command.reason.as_deref().unwrap_or("no reason given");
+        let argument: Json = serde_json::from_str(&command.argument).unwrap_or(Json::Null);
+        let offset = argument.get("offset").and_then(Json::as_i64);
+        match (command.action.as_str(), command.entity_id.as_deref(), offset) {
+            (action::ENTITY_RELEASE, Some(entity_id), _) => self.order_release(entity_id),
+            (action::ENTITY_SKIP, Some(entity_id), _) => self.order_skip(entity_id, reason),
+            (action::ENTITY_DISCARD, Some(entity_id), _) => self.order_discard(entity_id, reason),
+            (action::LETTER_REPLAY, _, Some(offset)) => self.order_replay(offset),
+            (action::LETTER_DISCARD, _, Some(offset)) => self.order_letter_discard(offset),
+            (action::LANE_ACCEPT, ..) => {
+                self.batch.next_offset = 0;
+                self.batch.incarnation += 1;
+                self.batch.reset = true;
+                Answer::Done("the topic is read from its beginning".to_owned())
+            }
+            _ => Answer::Refused("the order is not known or lacks its argument".to_owned()),
+        }
+    }
+
+    fn order_release(&mut self, entity_id: &str) -> Answer {
+        if !self.is_unwell(entity_id) {
+            return Answer::Refused("the entity is not quarantined".to_owned());
+        }
+        self.begin_drain(entity_id);
+        Answer::Done("the entity drains".to_owned())
+    }
+
+    fn order_skip(&mut self, entity_id: &str, reason: &str) -> Answer {
+        let Some(quarantine) = self.read_quarantine(entity_id) else {
+            return Answer::Refused("the entity is not quarantined".to_owned());
+        };
+        let Some(page) = self.parked_page(entity_id, 1) else { return Answer::Unfinished };
+        let Some(parked) = page.into_iter().next() else {
+            self.begin_drain(entity_id);
+            return Answer::Done("nothing was parked".to_owned());
+        };
+        if !self.prepare(entity_id) {
+            return Answer::Unfinished;
+        }
+        let done = if quarantine.cause == "gap" {
+            self.skip_gap(entity_id, &parked)
+        } else {
+            self.skip_parked(entity_id, parked, reason)
+        };
+        self.begin_drain(entity_id);
+        Answer::Done(done)
+    }
+
+    fn skip_gap(&mut self, entity_id: &str, parked: &Parked) -> String {
+        let (Some(source), Some(sequence)) = (&parked.source, parked.sequence) else {
+            return "the first parked record has no sequence".to_owned();
+        };
+        let head = self.batch.heads.get_mut(entity_id).expect("prepared by the caller");
+        let first = head.marks.taken(source) + 1;
+        if first < sequence {
+            head.marks.give_up(source, sequence - 1);
+            head.changed = true;
+        }
+        format!("sequences {first} to {} of {source} are given up", sequence - 1)
+    }
+
+    fn skip_parked(&mut self, entity_id: &str, parked: Parked, reason: &str) -> String {
+        let address = parked.address();
+        if parked.what == "timer" {
+            self.unpark(entity_id, address);
+            return "the timer is skipped".to_owned();
+        }
+        let arrival = decode::open(&self.catalog, &self.id, record_of(parked));
+        self.unpark(entity_id, address);
+        if let Ok(event) = &arrival.decoded {
+            self.journal(&arrival, event, Outcome::Skipped, None, Some(reason.to_owned()));
+            self.take_marks_of(event, arrival.link.is_some());
+            self.count(Outcome::Skipped);
+        }
+        format!("offset {} is skipped", arrival.record.offset)
+    }
+
+    /// Moves the marks past an event that is not handled, unless they have moved already.
+    fn take_marks_of(&mut self, event: &Event, linked: bool) {
+        let taken = self.batch.heads[&event.entity_id].marks.taken(&event.source);
+        match event.sequence {
+            Some(number) if number == taken + 1 => self.mark_taken(event, linked),
+            Some(number) if number > taken => self.pass(&event.entity_id, &event.source, number, Some(event)),
+            Some(_) => {}
+            None => {
+                if self.prepare_ids(event, linked) {
+                    self.mark_taken(event, linked);
+                }
+            }
+        }
+    }
+
+    fn order_discard(&mut self, entity_id: &str, reason: &str) -> Answer {
+        let Some(quarantine) = self.read_quarantine(entity_id) else {
+            return Answer::Refused("the entity is not quarantined".to_owned());
+        };
+        if !self.prepare(entity_id) {
+            return Answer::Unfinished;
+        }
+        let Some(page) = self.parked_page(entity_id, self.limits.drain_max) else { return Answer::Unfinished };
+        let whole = i64::try_from(page.len()).unwrap_or(i64::MAX) >= quarantine.next - quarantine.first;
+        for parked in page {
+            let (address, is_timer) = (parked.address(), parked.what == "timer");
+            if !is_timer {
+                let arrival = decode::open(&self.catalog, &self.id, record_of(parked));
+                match &arrival.decoded {
+                    Ok(event) => {
+                        self.dead_letter(&arrival.record, &Rejection::of(event, Reason::Operator, reason));
+                        self.remember_passed(event);
+                        self.take_marks_of(event, arrival.link.is_some());
+                    }
+                    Err(rejection) => self.dead_letter(&arrival.record, rejection),
+                }
+            }
+            self.unpark(entity_id, address);
+        }
+        if !whole {
+            return Answer::Unfinished;
+        }
+        self.begin_drain(entity_id);
+        Answer::Done("all that was parked is dead-lettered".to_owned())
+    }
+
+    fn order_replay(&mut self, offset: i64) -> Answer {
+        let Some(letter) = self.read_letter(offset) else { return self.no_letter(offset) };
+        if letter.status != "replayable" {
+            return Answer::Refused(format!("the letter is {}", letter.status));
+        }
+        let arrival = decode::open(&self.catalog, &self.id, record_of_letter(&letter));
+        let event = match &arrival.decoded {
+            Ok(event) => event,
+            Err(rejection) => return Answer::Refused(format!("it still cannot be read: {}", rejection.error)),
+        };
+        if self.is_unwell(&event.entity_id) {
+            return Answer::Refused("its entity is quarantined: release that first".to_owned());
+        }
+        if !self.prepare_event(&arrival, event) {
+            return Answer::Unfinished;
+        }
+        let letter = DeadLetter { status: "replayed".to_owned(), ..letter };
+        self.state.set(letter.address(), Some(letter.into_row()));
+        self.handle(&arrival, event, Way::Outside);
+        Answer::Done("it is taken up again, outside the order".to_owned())
+    }
+
+    fn order_letter_discard(&mut self, offset: i64) -> Answer {
+        let Some(letter) = self.read_letter(offset) else { return self.no_letter(offset) };
+        if letter.status != "replayable" {
+            return Answer::Refused(format!("the letter is {}", letter.status));
+        }
+        let letter = DeadLetter { status: "discarded".to_owned(), ..letter };
+        self.state.set(letter.address(), Some(letter.into_row()));
+        Answer::Done("the letter is closed".to_owned())
+    }
+
+    fn read_letter(&self, offset: i64) -> Option<DeadLetter> {
+        let address = self.letter_address(offset);
+        if !self.state.has(&address) {
+            return None;
+        }
+        DeadLetter::read(self.state.get(&address).flatten()?)
+    }
+
+    fn no_letter(&self, offset: i64) -> Answer {
+        if self.state.get(&self.letter_address(offset)).is_none() {
+            return Answer::Unfinished;
+        }
+        Answer::Refused(format!("there is no dead letter of {} offset {offset}", self.id))
+    }
+}
+
+fn record_of_letter(letter: &DeadLetter) -> Record {
+    Record {
+        offset: letter.record_offset,
+        timestamp_ms: letter.timestamp_ms,
+        key: letter.key.clone(),
+        value: letter.value.clone(),
+        headers: super::header::from_text(&letter.headers),
+    }
+}

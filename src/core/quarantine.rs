@@ -1,0 +1,256 @@
+//! An entity that is unwell parks alone: the failing event and every later one, in order, while everyone
+//! else flows on. Released, it drains: its parked records run the later checks one after the other, and
+//! newcomers queue behind until none is left.
+
+use super::{
+    batch::{AlarmKind, Halt},
+    decode,
+    emit::Origin,
+    event::{Arrival, Event},
+    handle::Cause,
+    header,
+    lane::Lane,
+    ledger::{HELD, PARKED, Parked, QUARANTINE, Quarantine},
+    record::Record,
+    rows::Micros,
+    state::{Address, Need},
+};
+
+impl Lane {
+    /// Whether the entity is quarantined or draining.
+    pub(super) fn is_unwell(&self, entity_id: &str) -> bool {
+        matches!(self.state.get(&self.quarantine_address(entity_id)), Some(Some(_)))
+    }
+
+    /// Quarantines the entity of an event that failed; the event is the first to be parked.
+    pub(super) fn quarantine_at(&mut self, arrival: &Arrival, event: &Event, cause: &str, error: &str) {
+        let drained = self.batch.drained == Some(arrival.record.offset);
+        if drained {
+            // It already stands first among the parked.
+            self.batch.drained = None;
+        }
+        let place = format!("{} offset {}", self.id, arrival.record.offset);
+        self.put_in_quarantine(&event.entity_id, cause, &format!("{place}: {error}"));
+        if !drained {
+            self.park_record(&arrival.record, &event.entity_id, Some(event));
+        }
+        self.park_held(&event.entity_id);
+    }
+
+    /// Quarantines an entity that has no failing event: its gap has outlived its deadline.
+    pub(super) fn quarantine(&mut self, entity_id: &str, cause: &str, error: &str) {
+        self.put_in_quarantine(entity_id, cause, error);
+        self.park_held(entity_id);
+    }
+
+    fn put_in_quarantine(&mut self, entity_id: &str, cause: &str, error: &str) {
+        let lately = self.failures.len() + self.batch.quarantined;
+        if lately >= self.limits.failures_max {
+            let text = format!("{lately} entities failed within a minute, the last with: {error}");
+            self.batch.halt = Some(Halt::Breaker(text));
+            return;
+        }
+        self.batch.quarantined += 1;
+        let known = self.read_quarantine(entity_id);
+        let (first, next) = known.as_ref().map_or((0, 0), |known| (known.first, known.next));
+        let row = Quarantine {
+            topic: self.id.topic.clone(),
+            partition: self.id.partition.into(),
+            kind: self.kind().name().to_owned(),
+            entity_id: entity_id.to_owned(),
+            status: "quarantined".to_owned(),
+            cause: cause.to_owned(),
+            error: error.replace('\0', "\u{fffd}"),
+            attempts: known.map_or(1, |known| known.attempts + 1),
+            first,
+            next,
+            since: Micros(self.now),
+        };
+        self.state.set(row.address(), Some(row.into_row()));
+        self.batch.alarm(AlarmKind::Quarantine, format!("{} {entity_id} is quarantined: {error}", self.kind().name()));
+    }
+
+    /// Parks a record behind those of its entity.
+    pub(super) fn park_record(&mut self, record: &Record, entity_id: &str, event: Option<&Event>) {
+        let Some(quarantine) = self.read_quarantine(entity_id) else { return };
+        self.park(Parked {
+            topic: self.id.topic.clone(),
+            partition: self.id.partition.into(),
+            kind: self.kind().name().to_owned(),
+            entity_id: entity_id.to_owned(),
+            place: quarantine.next,
+            what: "record".to_owned(),
+            name: None,
+            time: None,
+            source: event.map(|event| event.source.clone()),
+            sequence: event.and_then(|event| event.sequence),
+            record_offset: Some(record.offset),
+            timestamp_ms: Some(record.timestamp_ms),
+            key: record.key.clone(),
+            value: record.value.clone(),
+            headers: Some(header::to_text(&record.headers)),
+            parked_at: Micros(self.now),
+        });
+    }
+
+    /// Parks a timer behind the records of its entity.
+    pub(super) fn park_timer(&mut self, entity_id: &str, purpose: &str, name: &str, time: i64) {
+        let Some(quarantine) = self.read_quarantine(entity_id) else { return };
+        self.park(Parked {
+            topic: self.id.topic.clone(),
+            partition: self.id.partition.into(),
+            kind: self.kind().name().to_owned(),
+            entity_id: entity_id.to_owned(),
+            place: quarantine.next,
+            what: "timer".to_owned(),
+            name: Some(format!("{purpose}/{name}")),
+            time: Some(Micros(time)),
+            source: None,
+            sequence: None,
+            record_offset: None,
+            timestamp_ms: None,
+            key: None,
+            value: None,
+            headers: None,
+            parked_at: Micros(self.now),
+        });
+    }
+
+    fn park(&mut self, parked: Parked) {
+        let Some(mut quarantine) = self.read_quarantine(&parked.entity_id) else { return };
+        quarantine.next += 1;
+        self.state.set(quarantine.address(), Some(quarantine.into_row()));
+        self.set_new(parked.address(), parked.into_row());
+    }
+
+    /// What was held of an entity goes with it; places of dead letters stay.
+    fn park_held(&mut self, entity_id: &str) {
+        for held in self.held_of(entity_id, None) {
+            if held.place == 1 {
+                continue;
+            }
+            self.state.set(Address::new(&HELD, held.address().key), None);
+            let arrival = self.reopen(&held);
+            self.park_record(&arrival.record, entity_id, arrival.decoded.as_ref().ok());
+        }
+    }
+
+    /// Takes up a bounded number of parked records of one draining entity.
+    pub(super) fn drain(&mut self) {
+        let prefix = self.key([]);
+        let mut rows = self.state.scan(&QUARANTINE, &prefix).filter_map(|(_, row)| Quarantine::read(row));
+        let Some(quarantine) = rows.find(|row| row.status == "draining") else { return };
+        drop(rows);
+        let entity_id = quarantine.entity_id;
+        let Some(page) = self.parked_page(&entity_id, self.limits.drain_max) else { return };
+        for parked in page {
+            let address = parked.address();
+            if !self.take_up_parked(parked) {
+                return;
+            }
+            self.unpark(&entity_id, address);
+            if self.read_quarantine(&entity_id).is_none_or(|row| row.status != "draining") {
+                return;
+            }
+        }
+        self.end_drained(&entity_id);
+    }
+
+    /// Runs one parked record or timer. Whether it may leave the queue.
+    fn take_up_parked(&mut self, parked: Parked) -> bool {
+        if parked.what == "timer" {
+            let name = parked.name.unwrap_or_default();
+            let (purpose, name) = name.split_once('/').unwrap_or(("entity", &name));
+            let time = parked.time.map_or(self.now, |time| time.0);
+            return self.run_timer(&parked.entity_id, purpose, name, time);
+        }
+        let arrival = decode::open(&self.catalog, &self.id, record_of(parked));
+        self.batch.drained = Some(arrival.record.offset);
+        match &arrival.decoded {
+            Ok(event) => self.take_up(&arrival, event),
+            Err(rejection) => self.reject(&arrival, rejection),
+        }
+        // Taken back by the quarantine if this very record failed again.
+        self.batch.drained.take().is_some()
+    }
+
+    /// Removes the first parked row.
+    pub(super) fn unpark(&mut self, entity_id: &str, address: Address) {
+        self.state.set(address, None);
+        if let Some(mut quarantine) = self.read_quarantine(entity_id) {
+            quarantine.first += 1;
+            self.state.set(quarantine.address(), Some(quarantine.into_row()));
+        }
+    }
+
+    /// An entity with nothing parked any more is active again.
+    pub(super) fn end_drained(&mut self, entity_id: &str) {
+        if let Some(quarantine) = self.read_quarantine(entity_id)
+            && quarantine.status == "draining"
+            && quarantine.first == quarantine.next
+        {
+            self.state.set(quarantine.address(), None);
+        }
+    }
+
+    /// Lets an entity drain.
+    pub(super) fn begin_drain(&mut self, entity_id: &str) {
+        if let Some(mut quarantine) = self.read_quarantine(entity_id) {
+            "draining".clone_into(&mut quarantine.status);
+            self.state.set(quarantine.address(), Some(quarantine.into_row()));
+            self.end_drained(entity_id);
+        }
+    }
+
+    /// The first parked rows of an entity, once they are known.
+    pub(super) fn parked_page(&mut self, entity_id: &str, limit: usize) -> Option<Vec<Parked>> {
+        let first = self.read_quarantine(entity_id)?.first;
+        let prefix = Address::new(&PARKED, self.entity_key(entity_id, []));
+        let rows = self.state.rows(Need::Page(prefix, limit))?;
+        // Rows that this batch has parked itself are not in the page; they are drained in the next one.
+        Some(rows.iter().filter_map(|row| Parked::read(row)).filter(|parked| parked.place >= first).collect())
+    }
+
+    pub(super) fn read_quarantine(&self, entity_id: &str) -> Option<Quarantine> {
+        let row = self.state.get(&self.quarantine_address(entity_id)).flatten()?;
+        Quarantine::read(row)
+    }
+
+    fn quarantine_address(&self, entity_id: &str) -> Address {
+        Address::new(&QUARANTINE, self.entity_key(entity_id, []))
+    }
+
+    /// Runs a timer of an entity or its saga. False if it failed and the entity is quarantined.
+    pub(super) fn run_timer(&mut self, entity_id: &str, purpose: &str, name: &str, time: i64) -> bool {
+        if !self.prepare(entity_id) {
+            return true;
+        }
+        let (cause, origin_name) = match (purpose, self.saga_of(entity_id)) {
+            ("saga", None) => return true,
+            ("saga", Some(saga)) => (Cause::SagaDue, format!("saga/{}/{}", saga.status().as_str(), saga.step())),
+            _ => (Cause::Timer(name), name.to_owned()),
+        };
+        match self.run(entity_id, cause) {
+            Ok(run) => {
+                let origin = Origin::of_timer(self, entity_id, &origin_name, time);
+                self.apply(entity_id, run, &origin);
+                true
+            }
+            Err(failure) => {
+                self.put_in_quarantine(entity_id, failure.cause(), &format!("timer {name}: {}", failure.text()));
+                false
+            }
+        }
+    }
+}
+
+pub(super) fn record_of(parked: Parked) -> Record {
+    Record {
+        offset: parked.record_offset.unwrap_or_default(),
+        timestamp_ms: parked.timestamp_ms.unwrap_or(-1),
+        key: parked.key,
+        value: parked.value,
+        headers: header::from_text(parked.headers.as_deref().unwrap_or_default()),
+    }
+}
+
