@@ -6,6 +6,7 @@
 
 mod engine;
 mod instance;
+mod signal;
 
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use serde_json::Value as Json;
 use super::{effect::Effects, rows::Rows};
 
 pub use self::{
-    engine::{Action, Reaction, Signal, ignored},
     instance::{Instance, StepRow},
+    signal::{Action, Reaction, Signal, ignored},
 };
 
 /// What a step's yes means for those before it.
