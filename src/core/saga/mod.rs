@@ -1,4 +1,12 @@
 //! Sagas as data: ordered steps with commands, replies and undo.
+//!
+//! A definition says what is to be done; an [`Instance`] says how far one saga has come; the engine moves
+//! the one along the other. All three are pure: commands, timers and endings are handed back as data, and
+//! the lane writes them in the transaction that moves its offset.
+
+mod engine;
+mod instance;
+mod signal;
 
 use std::time::Duration;
 
@@ -6,6 +14,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::{effect::Effects, rows::Rows};
+
+pub use self::{
+    instance::{Instance, StepRow},
+    signal::{Action, Reaction, Signal, ignored},
+};
 
 /// What a step's yes means for those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,9 +120,16 @@ pub enum Status {
     NeedsOperator,
 }
 
-/// A saga under way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Instance {
-    /// Where it stands.
-    pub status: Status,
+impl Status {
+    /// The word of the contract.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Compensating => "compensating",
+            Self::Completed => "completed",
+            Self::Compensated => "compensated",
+            Self::NeedsOperator => "needs_operator",
+        }
+    }
 }
