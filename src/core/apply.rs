@@ -17,7 +17,8 @@ use super::{
 impl Lane {
     /// Keeps all that a run wants.
     pub(super) fn apply(&mut self, entity_id: &str, run: Run, origin: &Origin) {
-        let origin = &Origin { correlation: run.correlation.clone().or_else(|| origin.correlation.clone()), ..origin.clone() };
+        let origin =
+            &Origin { correlation: run.correlation.clone().or_else(|| origin.correlation.clone()), ..origin.clone() };
         for (address, cells) in run.changes {
             self.apply_row(entity_id, address, cells);
         }
@@ -112,7 +113,13 @@ impl Lane {
         match effect {
             Effect::Wake { name, after } => {
                 let after = micros(after);
-                self.set_timer("entity", entity_id, &name, self.now.saturating_add(after), origin.time.saturating_add(after));
+                self.set_timer(
+                    "entity",
+                    entity_id,
+                    &name,
+                    self.now.saturating_add(after),
+                    origin.time.saturating_add(after),
+                );
             }
             Effect::Owe { what, amount_minor, currency } => {
                 let Some(address) = self.debt_address(entity_id, what) else { return };
@@ -157,4 +164,3 @@ impl Lane {
         None
     }
 }
-

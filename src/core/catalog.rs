@@ -97,6 +97,12 @@ impl Catalog {
         known.filter(|saga| version.is_none_or(|version| saga.version == version)).max_by_key(|saga| saga.version)
     }
 
+    /// The saga that lives with the entities of a home topic, by whole name; any version of it.
+    #[must_use]
+    pub fn saga_at(&self, topic: &str) -> Option<&Definition> {
+        self.definitions().find(|saga| self.topic(saga.topic) == topic)
+    }
+
     /// Names of the kinds with their main tables, in the order of their topics.
     pub fn kinds(&self) -> impl Iterator<Item = (&'static str, &'static Table)> {
         self.kinds.values().map(|kind| (kind.name(), kind.main()))

@@ -73,8 +73,11 @@ fn link_of(record: &Record, catalog: &Catalog) -> Option<Link> {
     let sequence = header(record, "seriatim_sequence")?.parse::<i64>().ok()?;
     let own = header(record, "ce_source")?.strip_prefix(OWN_SOURCE)? == topic;
     let known = catalog.at(topic).is_some() && (0..catalog.partitions_of(topic)?).contains(&partition);
-    (parts.next().is_none() && own && known && sequence >= 1)
-        .then(|| Link { topic: topic.to_owned(), partition, sequence })
+    (parts.next().is_none() && own && known && sequence >= 1).then(|| Link {
+        topic: topic.to_owned(),
+        partition,
+        sequence,
+    })
 }
 
 /// Opens a record of a lane: its link, and its event or what is wrong with it, as far as it could be read.
@@ -83,12 +86,21 @@ pub fn open(catalog: &Catalog, lane: &LaneId, record: Record) -> Arrival {
     let mut known =
         Rejection { reason: Reason::Undecodable, error: String::new(), entity_id: None, source: None, sequence: None };
     let link = link_of(&record, catalog);
-    let decoded = read(catalog, lane, &record, link.is_some(), &mut known)
-        .map_err(|(reason, error)| Rejection { reason, error, ..known });
+    let decoded = read(catalog, lane, &record, link.is_some(), &mut known).map_err(|(reason, error)| Rejection {
+        reason,
+        error,
+        ..known
+    });
     Arrival { record, link, decoded, condemned: None }
 }
 
-fn read(catalog: &Catalog, lane: &LaneId, record: &Record, linked: bool, known: &mut Rejection) -> Result<Event, Problem> {
+fn read(
+    catalog: &Catalog,
+    lane: &LaneId,
+    record: &Record,
+    linked: bool,
+    known: &mut Rejection,
+) -> Result<Event, Problem> {
     let key = read_key(record, known);
     let structured = header(record, "content-type")
         .is_some_and(|kind| kind.get(..23).is_some_and(|start| start.eq_ignore_ascii_case("application/cloudevents")));
@@ -106,13 +118,18 @@ fn read(catalog: &Catalog, lane: &LaneId, record: &Record, linked: bool, known: 
     let sequence = attributes.sequence.as_deref().map(read_sequence).transpose()?;
     known.sequence = sequence;
     let time = match &attributes.time {
-        Some(text) => DateTime::parse_from_rfc3339(text).map_err(|_| undecodable("attribute time is not RFC 3339"))?.timestamp_micros(),
+        Some(text) => DateTime::parse_from_rfc3339(text)
+            .map_err(|_| undecodable("attribute time is not RFC 3339"))?
+            .timestamp_micros(),
         None => record.timestamp_ms.max(0).saturating_mul(1000),
     };
     let entity_id = key?;
     let count = catalog.partitions_of(&lane.topic).unwrap_or(1);
     if partition_of(entity_id.as_bytes(), count) != lane.partition {
-        return Err((Reason::WrongPartition, format!("key belongs to partition {}", partition_of(entity_id.as_bytes(), count))));
+        return Err((
+            Reason::WrongPartition,
+            format!("key belongs to partition {}", partition_of(entity_id.as_bytes(), count)),
+        ));
     }
     for (name, text) in [("id", &id), ("source", &source), ("type", &event_type)] {
         if text.len() > ID_BYTES_MAX || text.contains('\0') {
@@ -165,7 +182,11 @@ fn read_binary(record: &Record) -> Result<Parts, Problem> {
     let mut attributes = Attributes::default();
     for (name, value) in &record.headers {
         let Some(slot) = name.strip_prefix("ce_").and_then(|name| attributes.slot(name)) else { continue };
-        let text = value.as_deref().map(str::from_utf8).transpose().map_err(|_| undecodable(format!("header {name}: not UTF-8")))?;
+        let text = value
+            .as_deref()
+            .map(str::from_utf8)
+            .transpose()
+            .map_err(|_| undecodable(format!("header {name}: not UTF-8")))?;
         *slot = text.map(str::to_owned);
     }
     let data = match record.value.as_deref() {
@@ -185,7 +206,9 @@ fn read_structured(record: &Record) -> Result<Parts, Problem> {
             Json::String(text) => text.clone(),
             Json::Number(number) if name == "entityseq" => number.to_string(),
             Json::Null => continue,
-            Json::Bool(_) | Json::Number(_) | Json::Array(_) | Json::Object(_) => return Err(undecodable(format!("attribute {name} is not a string"))),
+            Json::Bool(_) | Json::Number(_) | Json::Array(_) | Json::Object(_) => {
+                return Err(undecodable(format!("attribute {name} is not a string")));
+            }
         });
     }
     Ok((attributes, envelope.remove("data").map(Ok)))
@@ -193,7 +216,8 @@ fn read_structured(record: &Record) -> Result<Parts, Problem> {
 
 fn parse_json(bytes: &[u8]) -> Result<Json, Problem> {
     let text = str::from_utf8(bytes).map_err(|_| undecodable("value: not UTF-8"))?;
-    serde_json::from_str(text).map_err(|error| undecodable(format!("value: not JSON at line {} column {}", error.line(), error.column())))
+    serde_json::from_str(text)
+        .map_err(|error| undecodable(format!("value: not JSON at line {} column {}", error.line(), error.column())))
 }
 
 /// What is known of an event when its data is read.
@@ -213,7 +237,8 @@ fn read_body(
     let Asked { event_type, source, entity_id, linked } = *asked;
     let kind = catalog.at(&lane.topic).ok_or_else(|| (Reason::UnknownType, "topic has no kind".to_owned()))?;
     let known = kind.events().iter().find(|known| known.name == event_type);
-    let reply = catalog.definitions().any(|saga| catalog.topic(saga.topic) == lane.topic && saga.knows_reply(event_type));
+    let reply =
+        catalog.definitions().any(|saga| catalog.topic(saga.topic) == lane.topic && saga.knows_reply(event_type));
     let own = match known {
         Some(known) => known.nature == Nature::Command,
         None if reply => true,
@@ -236,7 +261,8 @@ fn read_body(
         let reason = object.get("reason").and_then(Json::as_str).map(str::to_owned);
         return Ok((Body::Reply(reason), saga));
     }
-    let parsed = kind.parse(event_type, data).map_err(|error| invalid(format!("{}: {}", error.field, error.problem)))?;
+    let parsed =
+        kind.parse(event_type, data).map_err(|error| invalid(format!("{}: {}", error.field, error.problem)))?;
     Ok((Body::Entity(parsed), saga))
 }
 

@@ -74,9 +74,10 @@ impl Lane {
             (Some(_), Standing::Unsequenced) => {
                 Novelty::Rejected(Reason::Invalid, "attribute entityseq: the source sends this entity's events without")
             }
-            (None, Standing::Taken(_)) => {
-                Novelty::Rejected(Reason::Invalid, "attribute entityseq: missing, the source sends this entity's events with")
-            }
+            (None, Standing::Taken(_)) => Novelty::Rejected(
+                Reason::Invalid,
+                "attribute entityseq: missing, the source sends this entity's events with",
+            ),
             (Some(_), Standing::New) if self.kind().adopts_first_sequence() => Novelty::Fresh,
             (Some(number), Standing::New | Standing::Taken(_)) => {
                 let next = marks.taken(&event.source).saturating_add(1);

@@ -260,4 +260,3 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         text
     })
 }
-

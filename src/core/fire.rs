@@ -1,11 +1,7 @@
 //! Due timers enter the lane's own batch as inputs like any other. A timer is never taken back: who is
 //! called looks whether it still matters.
 
-use super::{
-    lane::Lane,
-    ledger::Timer,
-    table::Row,
-};
+use super::{lane::Lane, ledger::Timer, table::Row};
 
 impl Lane {
     /// Takes a due row of `timer`. `condemned`: the database refuses what it would write.

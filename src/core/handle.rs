@@ -245,7 +245,8 @@ impl Lane {
                     Effect::BeginSaga { definition } => self.begin_saga(definition, entity_id, rows, moves)?,
                     Effect::CancelSaga { reason, .. } => self.advance(moves, &Signal::Cancel { reason })?,
                     Effect::Send { .. } | Effect::Reply { .. } => drafts.push(self.draft(&effect)?),
-                    Effect::Wake { .. } | Effect::Owe { .. } | Effect::Settle { .. } | Effect::NeedsOperator { .. } => {}
+                    Effect::Wake { .. } | Effect::Owe { .. } | Effect::Settle { .. } | Effect::NeedsOperator { .. } => {
+                    }
                 }
                 effect_at += 1;
             } else {
@@ -274,9 +275,12 @@ impl Lane {
         before: &Option<Instance>,
         moves: Moves,
     ) -> Run {
-        let wakes = moves.actions.iter().filter_map(|action| if let Action::WakeAt(at) = action { Some(*at) } else { None });
-        let alarms =
-            moves.actions.iter().filter_map(|action| if let Action::Alarm(text) = action { Some(text.clone()) } else { None });
+        let wakes =
+            moves.actions.iter().filter_map(|action| if let Action::WakeAt(at) = action { Some(*at) } else { None });
+        let alarms = moves
+            .actions
+            .iter()
+            .filter_map(|action| if let Action::Alarm(text) = action { Some(text.clone()) } else { None });
         Run {
             verdict,
             changes,

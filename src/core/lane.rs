@@ -115,8 +115,9 @@ impl Lane {
     /// A lane as it was claimed. Its resident rows are to be admitted next.
     #[must_use]
     pub fn new(row: LaneRow, now: i64, catalog: Arc<Catalog>, limits: Arc<Limits>) -> Self {
+        let saga_name = catalog.saga_at(&row.lane.topic).map(|saga| saga.name);
         Self {
-            saga_name: catalog.definitions().find(|saga| catalog.topic(saga.topic) == row.lane.topic).map(|saga| saga.name),
+            saga_name,
             id: row.lane,
             fence: row.fence,
             incarnation: row.incarnation,
@@ -239,11 +240,7 @@ impl Lane {
     }
 
     fn begin(&mut self) {
-        self.batch = Batch {
-            next_offset: self.fence.next_offset,
-            incarnation: self.incarnation,
-            ..Batch::default()
-        };
+        self.batch = Batch { next_offset: self.fence.next_offset, incarnation: self.incarnation, ..Batch::default() };
     }
 
     fn finish(&mut self, inputs: &[Input], relayed: Position) -> Decided {

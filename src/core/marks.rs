@@ -85,7 +85,9 @@ impl Marks {
     /// Whether `number` lies in a range that was given up.
     #[must_use]
     pub fn gave_up(&self, source: &str, number: i64) -> bool {
-        self.given_up.get(source).is_some_and(|ranges| ranges.iter().any(|(first, last)| (*first..=*last).contains(&number)))
+        self.given_up
+            .get(source)
+            .is_some_and(|ranges| ranges.iter().any(|(first, last)| (*first..=*last).contains(&number)))
     }
 
     /// The next number of the entity's messages to a topic.

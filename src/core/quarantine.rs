@@ -253,4 +253,3 @@ pub(super) fn record_of(parked: Parked) -> Record {
         headers: header::from_text(parked.headers.as_deref().unwrap_or_default()),
     }
 }
-

@@ -251,8 +251,7 @@ impl Lane {
     }
 
     fn held_key(&self, entity_id: &str, source: &str, rest: impl IntoIterator<Item = Value>) -> Key {
-        let fixed =
-            [Value::text(""), Value::text(self.kind().name()), Value::text(entity_id), Value::text(source)];
+        let fixed = [Value::text(""), Value::text(self.kind().name()), Value::text(entity_id), Value::text(source)];
         self.key(fixed.into_iter().chain(rest))
     }
 

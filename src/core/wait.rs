@@ -50,8 +50,7 @@ impl Lane {
     /// Takes up again what waits for an entity.
     pub(super) fn wake_waiting(&mut self, entity_id: &str) {
         let prefix = self.entity_key(entity_id, []);
-        let rows: Vec<Waiting> =
-            self.state.scan(&WAITING, &prefix).filter_map(|(_, row)| Waiting::read(row)).collect();
+        let rows: Vec<Waiting> = self.state.scan(&WAITING, &prefix).filter_map(|(_, row)| Waiting::read(row)).collect();
         for waiting in rows {
             self.state.set(waiting.address(), None);
             let arrival = self.reopen_waiting(waiting);

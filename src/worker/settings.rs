@@ -1,0 +1,106 @@
+//! The bounds of the tasks, out of the configuration.
+
+use std::time::Duration;
+
+use crate::{config::Config, core::limits::Limits};
+
+/// What the tasks of a worker go by.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub(super) owner: String,
+    pub(super) records_max: usize,
+    pub(super) bytes_max: usize,
+    pub(super) batch_wait: Duration,
+    pub(super) writers: usize,
+    pub(super) inbox_records: usize,
+    pub(super) inbox_bytes: usize,
+    pub(super) idle_look: Duration,
+    pub(super) claim_pause_min: Duration,
+    pub(super) claim_pause_max: Duration,
+    pub(super) command_poll: Duration,
+    pub(super) timers_per_batch_max: usize,
+    pub(super) halt_pause: Duration,
+    pub(super) retry_min: Duration,
+    pub(super) retry_max: Duration,
+    pub(super) attempts_before_cut: usize,
+    pub(super) trim_interval: Duration,
+    pub(super) trim_rows: i64,
+    pub(super) link_bytes_max: usize,
+    pub(super) queue_bytes_max: usize,
+    pub(super) page_rows: usize,
+    pub(super) relay_retry_min: Duration,
+    pub(super) relay_retry_max: Duration,
+    pub(super) commit_interval: Duration,
+    pub(super) metadata_timeout: Duration,
+    pub(super) shutdown_deadline: Duration,
+}
+
+impl Settings {
+    /// Out of the configuration. `owner` names this process in the lanes' rows.
+    #[must_use]
+    pub fn of(config: &Config, owner: String) -> Self {
+        Self {
+            owner,
+            records_max: config.batch.records_max,
+            bytes_max: config.batch.bytes_max,
+            batch_wait: config.batch.wait,
+            writers: config.writers.count,
+            inbox_records: config.kafka.inbox_records,
+            inbox_bytes: config.kafka.inbox_bytes,
+            idle_look: config.lanes.idle_look,
+            claim_pause_min: config.lanes.claim_pause_min,
+            claim_pause_max: config.lanes.claim_pause_max,
+            command_poll: config.lanes.command_poll,
+            timers_per_batch_max: config.lanes.timers_per_batch_max,
+            halt_pause: config.quarantine.pause,
+            retry_min: config.retry.backoff_min,
+            retry_max: config.retry.backoff_max,
+            attempts_before_cut: config.retry.attempts_before_cut.max(1),
+            trim_interval: config.retention.interval,
+            trim_rows: i64::try_from(config.retention.step_rows).unwrap_or(i64::MAX),
+            link_bytes_max: config.relay.bytes_in_flight_max,
+            queue_bytes_max: config.relay.queue_bytes_max,
+            page_rows: config.relay.page_rows,
+            relay_retry_min: config.relay.retry_backoff_min,
+            relay_retry_max: config.relay.retry_backoff_max,
+            commit_interval: config.kafka.commit_interval,
+            metadata_timeout: config.kafka.metadata_timeout,
+            shutdown_deadline: config.shutdown.deadline,
+        }
+    }
+
+    /// The pause before an attempt, doubling up to its bound, with jitter.
+    pub(super) fn backoff(&self, attempt: usize) -> Duration {
+        let doubled = self.retry_min.saturating_mul(1 << attempt.clamp(1, 16).saturating_sub(1));
+        self.jittered(doubled.min(self.retry_max))
+    }
+
+    /// Between half and the whole of a pause: those who failed together do not come back together.
+    #[allow(clippy::unused_self, reason = "reads beside `backoff`")]
+    pub(super) fn jittered(&self, pause: Duration) -> Duration {
+        let random = uuid::Uuid::new_v4().as_u128() % 1000;
+        let share = 500 + u32::try_from(random / 2).unwrap_or(0);
+        pause.saturating_mul(share) / 1000
+    }
+}
+
+/// The bounds of the lanes, out of the configuration.
+#[must_use]
+pub fn limits(config: &Config) -> Limits {
+    Limits {
+        group: config.kafka.group_id.clone(),
+        held_per_entity_max: config.reorder.held_per_entity_max,
+        held_per_lane_max: config.reorder.held_per_lane_max,
+        held_bytes_per_lane_max: config.reorder.held_bytes_per_lane_max,
+        ahead_max: i64::try_from(config.reorder.ahead_max).unwrap_or(i64::MAX),
+        gap_deadline: config.reorder.gap_deadline,
+        waiting_deadline: config.reorder.waiting_deadline,
+        waiting_per_lane_max: config.reorder.waiting_per_lane_max,
+        dedupe_window: config.dedupe.window,
+        digests_kept: config.dedupe.digests_kept,
+        failures_max: config.quarantine.failures_max,
+        drain_max: config.quarantine.drain_max,
+        message_bytes_max: config.relay.message_bytes_max,
+        cached_rows_max: config.lanes.cached_rows_max,
+    }
+}

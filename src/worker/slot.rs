@@ -1,0 +1,191 @@
+//! A lane in the hands of its writer: what has come in for it, and what it waits for.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{
+    core::{
+        fence::{LastRecord, Position},
+        lane::{Backlog, Input, Lane, last_record},
+        record::Record,
+    },
+    kafka::Inbox,
+};
+
+/// What others may know of a lane that is open: shared between its writer, the relay and the router.
+#[derive(Debug, Default)]
+pub struct Shown {
+    next_offset: AtomicI64,
+    relayed: Mutex<Position>,
+    backlog: Mutex<Backlog>,
+    halted: Mutex<Option<String>>,
+}
+
+impl Shown {
+    /// The next offset that the lane will read, as committed.
+    #[must_use]
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset.load(Ordering::Relaxed)
+    }
+
+    /// How far the broker has acknowledged the lane's messages.
+    #[must_use]
+    pub fn relayed(&self) -> Position {
+        *self.relayed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets how far the broker has acknowledged.
+    pub fn set_relayed(&self, position: Position) {
+        *self.relayed.lock().unwrap_or_else(PoisonError::into_inner) = position;
+    }
+
+    /// What the lane keeps for later.
+    #[must_use]
+    pub fn backlog(&self) -> Backlog {
+        *self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the lane does not go on, if it does not.
+    #[must_use]
+    pub fn halted(&self) -> Option<String> {
+        self.halted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_halted(&self, why: Option<String>) {
+        *self.halted.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    pub(super) fn show(&self, lane: &Lane) {
+        self.next_offset.store(lane.fence().next_offset, Ordering::Relaxed);
+        *self.backlog.lock().unwrap_or_else(PoisonError::into_inner) = lane.backlog();
+    }
+}
+
+/// Why a lane reads nothing for now.
+#[derive(Debug)]
+pub(super) struct Rest {
+    /// When it may try again; never, for what only an operator can settle.
+    pub(super) until: Option<Instant>,
+    /// How long the next rest will be.
+    pub(super) next: Duration,
+}
+
+/// The end that a partition had when it was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    /// The database's clock then.
+    pub(super) asked_at: i64,
+    /// The offset after the newest record.
+    pub(super) offset: i64,
+}
+
+/// A lane in the hands of its writer.
+#[derive(Debug)]
+pub struct Slot {
+    pub(super) lane: Lane,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) shown: Arc<Shown>,
+    /// The record that the lane read last, to be met first: tells whether the topic is still the same.
+    pub(super) verify: Option<LastRecord>,
+    /// Records taken from the inbox and not yet decided.
+    pub(super) pending: VecDeque<Input>,
+    /// The earliest due timer, microseconds since the epoch.
+    pub(super) next_timer: Option<i64>,
+    pub(super) end: Option<End>,
+    /// The end is being asked for.
+    pub(super) asking_end: bool,
+    /// No record lies between what was delivered and this offset.
+    pub(super) tail: i64,
+    pub(super) rest: Option<Rest>,
+    /// When its row was last seen under lock.
+    pub(super) looked: Instant,
+}
+
+impl Slot {
+    /// A lane as it was claimed and loaded.
+    #[must_use]
+    pub fn new(lane: Lane, inbox: Arc<Inbox>, verify: Option<LastRecord>, next_timer: Option<i64>) -> Self {
+        let shown = Arc::new(Shown::default());
+        shown.set_relayed(lane.relayed());
+        shown.show(&lane);
+        Self {
+            lane,
+            inbox,
+            shown,
+            verify,
+            pending: VecDeque::new(),
+            next_timer,
+            end: None,
+            asking_end: false,
+            tail: 0,
+            rest: None,
+            looked: Instant::now(),
+        }
+    }
+
+    /// Moves records from the inbox to the inputs that wait. An error: the topic is not the same.
+    pub(super) fn take_in(&mut self, records_max: usize, bytes_max: usize) -> Result<(), String> {
+        let room = records_max.saturating_sub(self.pending.len());
+        if room == 0 || self.is_resting() {
+            return Ok(());
+        }
+        for record in self.inbox.take(room, bytes_max) {
+            if let Some(last) = self.verify.take() {
+                self.check_same(&last, &record)?;
+            }
+            if record.offset >= self.lane.fence().next_offset {
+                let input = self.lane.open(record);
+                self.pending.push_back(input);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_same(&self, last: &LastRecord, record: &Record) -> Result<(), String> {
+        if last_record(record) == *last {
+            return Ok(());
+        }
+        Err(format!(
+            "{}: the record at offset {} is not the one that was read there: the topic was made anew or truncated; \
+             `seriatim lane accept` reads it from its beginning",
+            self.lane.id(),
+            last.offset
+        ))
+    }
+
+    /// Whether it reads nothing for now.
+    pub(super) fn is_resting(&self) -> bool {
+        self.rest.as_ref().is_some_and(|rest| rest.until.is_none_or(|until| Instant::now() < until))
+    }
+
+    /// Whether all records are read that were in the partition when a timer came due.
+    pub(super) fn has_read_up_to(&self, end: End) -> bool {
+        let next = self.lane.fence().next_offset;
+        next >= end.offset || (self.tail >= end.offset && self.inbox.is_empty() && self.pending.is_empty())
+    }
+
+    /// Lets the lane rest, each time longer, until it has gone on once.
+    pub(super) fn halt(&mut self, why: String, pause: Option<Duration>) {
+        let pause = pause.map(|pause| self.rest.as_ref().map_or(pause, |rest| rest.next));
+        let until = pause.map(|pause| Instant::now() + pause);
+        let next = pause.unwrap_or_default().saturating_mul(2).min(REST_MAX);
+        self.rest = Some(Rest { until, next });
+        self.shown.set_halted(Some(why));
+    }
+
+    /// The lane has gone on.
+    pub(super) fn resume(&mut self) {
+        if self.rest.take().is_some() {
+            self.shown.set_halted(None);
+        }
+    }
+}
+
+/// A halted lane tries again at least this often.
+const REST_MAX: Duration = Duration::from_secs(300);

@@ -1,0 +1,36 @@
+//! Says in logs and metrics what a committed batch has done. Never a payload.
+
+use super::writer::Shared;
+use crate::core::{batch::AlarmKind, lane::Decided, record::LaneId};
+
+/// Tells of one lane's batch.
+pub(super) fn tell(shared: &Shared, lane: &LaneId, decided: &Decided) {
+    for (outcome, count) in &decided.tally {
+        shared.metrics.records(&lane.topic, outcome.as_str(), *count);
+    }
+    for (reason, count) in &decided.letters {
+        for _ in 0..*count {
+            shared.metrics.dead_letter(&lane.topic, reason.as_str());
+        }
+    }
+    for alarm in &decided.alarms {
+        shared.metrics.alarm(alarm.kind.as_str());
+        match alarm.kind {
+            AlarmKind::NeedsOperator | AlarmKind::Halt | AlarmKind::Quarantine => {
+                tracing::error!(topic = %lane.topic, partition = lane.partition, kind = alarm.kind.as_str(), "{}", alarm.text);
+            }
+            AlarmKind::Conflict => {
+                tracing::warn!(topic = %lane.topic, partition = lane.partition, kind = alarm.kind.as_str(), "{}", alarm.text);
+            }
+        }
+    }
+    tracing::debug!(
+        topic = %lane.topic,
+        partition = lane.partition,
+        offset = decided.commit.next_offset,
+        batch = decided.commit.expected.batch + 1,
+        events = decided.taken,
+        messages = decided.messages.len(),
+        "committed"
+    );
+}

@@ -1,0 +1,340 @@
+//! Decides and commits what was gathered: all lanes in one transaction, each lane's batch whole in itself.
+//!
+//! What fails is cut: first by lane, then a lane's inputs in halves, down to the one whose writes the database
+//! refuses; that one counts as failed and its entity is quarantined. A lane that fails the compare is dropped,
+//! nobody else. A COMMIT without an answer is judged by the lanes' rows under lock, never guessed.
+
+use std::{collections::VecDeque, time::Instant};
+
+use super::{
+    claim,
+    gather::Work,
+    load,
+    writer::Writer,
+};
+use crate::{
+    core::{
+        batch::{AlarmKind, Halt},
+        lane::{Decided, Input, Lane, Step},
+        record::LaneId,
+    },
+    store::{Committed, Error},
+};
+
+/// A lane's inputs with what was decided on them.
+struct Batch {
+    lane: LaneId,
+    inputs: Vec<Input>,
+    decided: Box<Decided>,
+}
+
+/// How a transaction went.
+enum Outcome {
+    Committed,
+    /// Nothing was written, and trying the same again cannot help.
+    Rejected(Vec<Batch>, String),
+}
+
+/// A batch that needs more rounds of loading than this does not settle: a bug.
+const ROUNDS_MAX: usize = 64;
+
+impl Writer {
+    /// Commits the work of several lanes. An error ends the process.
+    pub(super) async fn transact(&mut self, work: Vec<Work>) -> Result<(), String> {
+        let batches = self.decide(work).await?;
+        let Outcome::Rejected(batches, error) = self.commit(batches).await? else { return Ok(()) };
+        let alone = batches.len() == 1;
+        for batch in batches {
+            if alone {
+                self.isolate(batch, error.clone()).await?;
+            } else if let Outcome::Rejected(rejected, error) = self.commit(vec![batch]).await? {
+                for batch in rejected {
+                    self.isolate(batch, error.clone()).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides for every lane, loading what they lack in few statements for all of them.
+    async fn decide(&mut self, work: Vec<Work>) -> Result<Vec<Batch>, String> {
+        let now = self.clock.now();
+        let mut open: Vec<Work> = work;
+        let mut done = Vec::new();
+        for _ in 0..ROUNDS_MAX {
+            let mut lacking = Vec::new();
+            let mut rest: Vec<Work> = Vec::new();
+            for (id, inputs) in open {
+                let Some(slot) = self.slots.get_mut(&id) else { continue };
+                match slot.lane.decide(&inputs, now, slot.shown.relayed()) {
+                    Step::Decided(decided) => done.push(Batch { lane: id, inputs, decided }),
+                    Step::Short(needs) => {
+                        lacking.push((rest.len(), needs));
+                        rest.push((id, inputs));
+                    }
+                }
+            }
+            if rest.is_empty() {
+                return Ok(done);
+            }
+            self.fill(lacking, &rest).await?;
+            open = rest;
+        }
+        Err(format!("a batch did not settle within {ROUNDS_MAX} rounds of loading"))
+    }
+
+    /// Loads what lanes lack. If the store does not answer, the lanes decide as before and ask again.
+    async fn fill(&mut self, lacking: load::Lacking, work: &[Work]) -> Result<(), String> {
+        let order: Vec<&LaneId> = work.iter().map(|(id, _)| id).collect();
+        let mut lanes: Vec<(usize, &mut Lane)> = self
+            .slots
+            .iter_mut()
+            .filter_map(|(id, slot)| Some((order.iter().position(|wanted| *wanted == id)?, &mut slot.lane)))
+            .collect();
+        lanes.sort_by_key(|(at, _)| *at);
+        let mut lanes: Vec<&mut Lane> = lanes.into_iter().map(|(_, lane)| lane).collect();
+        let mut attempt = 0;
+        let mut loaded = Err(Error::Retry(String::new()));
+        while loaded.is_err() {
+            loaded = load::ask(&mut *self.session, &lacking).await;
+            if let Err(error) = &loaded {
+                attempt += 1;
+                pause(&self.shared, error, attempt).await?;
+            }
+        }
+        load::answer(lacking, loaded.unwrap_or_default(), &mut lanes);
+        Ok(())
+    }
+
+    /// Commits batches in one transaction, again and again while the world is unwell.
+    async fn commit(&mut self, mut batches: Vec<Batch>) -> Result<Outcome, String> {
+        let mut attempt = 0;
+        let begun = Instant::now();
+        while !batches.is_empty() {
+            let commits: Vec<_> = batches.iter().map(|batch| batch.decided.commit.clone()).collect();
+            match self.session.commit(&commits).await {
+                Ok(Committed::All { now }) => {
+                    self.clock.hear(now);
+                    self.finish(batches, begun);
+                    return Ok(Outcome::Committed);
+                }
+                Ok(Committed::Fenced(lanes)) => {
+                    let ids: Vec<LaneId> = lanes.clone();
+                    batches.retain(|batch| !lanes.contains(&batch.lane));
+                    self.lose_fenced(&ids).await?;
+                }
+                Err(Error::Rejected(error)) => return Ok(Outcome::Rejected(batches, error)),
+                Err(Error::Unknown(error)) => {
+                    self.shared.metrics.commit_unknown();
+                    tracing::warn!(error = %error, "a commit had no answer; looking at the lanes' rows");
+                    match self.resolve(&batches).await? {
+                        Some(true) => {
+                            self.finish(batches, begun);
+                            return Ok(Outcome::Committed);
+                        }
+                        Some(false) => {}
+                        None => {
+                            for batch in &batches {
+                                self.lose(&batch.lane, None);
+                            }
+                            return Ok(Outcome::Committed);
+                        }
+                    }
+                }
+                Err(error) => {
+                    attempt += 1;
+                    pause(&self.shared, &error, attempt).await?;
+                    if attempt % self.shared.settings.attempts_before_cut == 0 && batches.len() > 1 {
+                        let error = format!("failed {attempt} times, the last with: {error}");
+                        return Ok(Outcome::Rejected(batches, error));
+                    }
+                }
+            }
+        }
+        Ok(Outcome::Committed)
+    }
+
+    /// Whether a commit without an answer was made: nothing, if the rows do not tell.
+    async fn resolve(&mut self, batches: &[Batch]) -> Result<Option<bool>, String> {
+        let ids: Vec<LaneId> = batches.iter().map(|batch| batch.lane.clone()).collect();
+        let mut attempt = 0;
+        loop {
+            let rows = match self.session.look(&ids).await {
+                Ok((rows, now)) => {
+                    self.clock.hear(now);
+                    rows
+                }
+                Err(error) => {
+                    attempt += 1;
+                    pause(&self.shared, &error, attempt).await?;
+                    continue;
+                }
+            };
+            let mine = |after: i64| {
+                batches.iter().any(|batch| {
+                    let expected = &batch.decided.commit.expected;
+                    rows.iter().any(|row| {
+                        row.lane == batch.lane
+                            && row.fence.token == expected.token
+                            && row.fence.batch == expected.batch + after
+                    })
+                })
+            };
+            return Ok(match (mine(1), mine(0)) {
+                (true, _) => Some(true),
+                (false, true) => Some(false),
+                (false, false) => None,
+            });
+        }
+    }
+
+    /// Lanes that failed the compare: what their rows say now decides who has them.
+    async fn lose_fenced(&mut self, lanes: &[LaneId]) -> Result<(), String> {
+        let mut attempt = 0;
+        let rows = loop {
+            match self.session.look(lanes).await {
+                Ok((rows, _)) => break rows,
+                Err(error) => {
+                    attempt += 1;
+                    pause(&self.shared, &error, attempt).await?;
+                }
+            }
+        };
+        for lane in lanes {
+            self.lose(lane, rows.iter().find(|row| row.lane == *lane).map(|row| row.fence.epoch));
+        }
+        Ok(())
+    }
+
+    /// Cuts a rejected batch in halves until only what the database refuses is left, and lets that one fail.
+    async fn isolate(&mut self, batch: Batch, mut error: String) -> Result<(), String> {
+        let id = batch.lane.clone();
+        tracing::error!(topic = %id.topic, partition = id.partition, error = %error, "a batch was refused; cutting it");
+        let mut pieces: VecDeque<Vec<Input>> = VecDeque::from([batch.inputs]);
+        let mut refused = true;
+        while let Some(mut inputs) = pieces.pop_front() {
+            if refused {
+                self.reopen(&id).await?;
+                if inputs.is_empty() {
+                    self.halt(&id, format!("the database refuses what drains: {error}"));
+                    return Ok(());
+                }
+                if inputs.len() > 1 {
+                    pieces.push_front(inputs.split_off(inputs.len() / 2));
+                } else {
+                    inputs[0].condemn(error.clone());
+                }
+            }
+            if !self.slots.get(&id).is_some_and(|slot| !slot.is_resting()) {
+                self.put_back(&id, inputs, pieces);
+                return Ok(());
+            }
+            let condemned = refused && inputs.len() == 1;
+            let batches = self.decide(vec![(id.clone(), inputs)]).await?;
+            refused = match self.commit(batches).await? {
+                Outcome::Committed => false,
+                Outcome::Rejected(_, error) if condemned => {
+                    return Err(format!("{id}: the database refuses even a quarantine: {error}"));
+                }
+                Outcome::Rejected(batches, again) => {
+                    error = again;
+                    for batch in batches {
+                        pieces.push_front(batch.inputs);
+                    }
+                    true
+                }
+            };
+        }
+        Ok(())
+    }
+
+    fn put_back(&mut self, id: &LaneId, inputs: Vec<Input>, pieces: VecDeque<Vec<Input>>) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        let mut all: VecDeque<Input> = inputs.into_iter().chain(pieces.into_iter().flatten()).collect();
+        all.retain(|input| matches!(input, Input::Record(_)));
+        all.append(&mut slot.pending);
+        slot.pending = all;
+    }
+
+    /// Throws away what a lane knows and reads it anew, under the same claim.
+    async fn reopen(&mut self, id: &LaneId) -> Result<(), String> {
+        let mut attempt = 0;
+        loop {
+            let Some(slot) = self.slots.get(id) else { return Ok(()) };
+            let found = claim::reopen(&mut *self.session, &self.shared, id).await;
+            match found {
+                Ok(Some(lane)) if lane.fence() == slot.lane.fence() => {
+                    self.slots.get_mut(id).expect("looked up above").lane = lane;
+                    return Ok(());
+                }
+                Ok(found) => {
+                    self.lose(id, found.map(|lane| lane.fence().epoch));
+                    return Ok(());
+                }
+                Err(error) => {
+                    attempt += 1;
+                    pause(&self.shared, &error, attempt).await?;
+                }
+            }
+        }
+    }
+
+    /// The batches are durable: only now may anything be told to the outside.
+    fn finish(&mut self, batches: Vec<Batch>, begun: Instant) {
+        self.shared.health.store_answers(true);
+        let events = batches.iter().map(|batch| batch.inputs.len()).sum();
+        self.shared.metrics.batch(events, begun.elapsed());
+        for batch in batches {
+            self.finish_lane(batch);
+        }
+    }
+
+    fn finish_lane(&mut self, batch: Batch) {
+        let Batch { lane: id, mut inputs, decided } = batch;
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        slot.lane.committed(&decided);
+        slot.looked = Instant::now();
+        slot.shown.show(&slot.lane);
+        if let Some(due) = decided.next_timer {
+            slot.next_timer = Some(slot.next_timer.map_or(due, |known| known.min(due)));
+        }
+        let rest = inputs.split_off(decided.taken);
+        let halt = decided.halt.clone();
+        if halt.is_none() {
+            slot.resume();
+        }
+        super::tell::tell(&self.shared, &id, &decided);
+        self.relay.hand(&id, decided.messages);
+        match halt {
+            None => {}
+            Some(Halt::Accepted) => {
+                self.lose(&id, None);
+            }
+            Some(Halt::Newer(why) | Halt::Breaker(why) | Halt::LinkGap(why)) => {
+                self.put_back(&id, rest, VecDeque::new());
+                self.halt(&id, why);
+            }
+        }
+    }
+
+    fn halt(&mut self, id: &LaneId, why: String) {
+        tracing::error!(topic = %id.topic, partition = id.partition, error = %why, "the lane has halted");
+        self.shared.metrics.alarm(AlarmKind::Halt.as_str());
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.halt(why, Some(self.shared.settings.halt_pause));
+        }
+    }
+}
+
+/// Waits before the next attempt, longer each time. An error ends the process.
+async fn pause(shared: &super::writer::Shared, error: &Error, attempt: usize) -> Result<(), String> {
+    if let Error::Stop(text) = error {
+        return Err(text.clone());
+    }
+    shared.health.store_answers(false);
+    shared.metrics.retry();
+    tracing::warn!(error = %error, attempt, "the store did not answer; trying again");
+    tokio::time::sleep(shared.settings.backoff(attempt)).await;
+    Ok(())
+}
+

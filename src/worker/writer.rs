@@ -1,0 +1,278 @@
+//! A task that serves several lanes over one connection: gathers what has come in, decides, commits all of it
+//! in one transaction, hands the messages to the relay. Lanes never share a row, so writers never wait for
+//! each other.
+//!
+//! No store call stands under `select!` or a timeout: a call that was begun is finished.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::{
+    clock::Clock,
+    relay,
+    settings::Settings,
+    slot::{End, Slot},
+};
+use crate::{
+    admin::Health,
+    core::{catalog::Catalog, limits::Limits, record::LaneId},
+    store::{Error, Session, Store},
+    telemetry::Metrics,
+};
+
+/// What all tasks of a worker share.
+#[derive(Clone)]
+pub struct Shared {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) health: Arc<Health>,
+}
+
+/// What the router tells a writer.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Serve this lane.
+    Open(Box<Slot>),
+    /// Serve it no more.
+    Close(LaneId),
+    /// The end of its partition, as it was asked for.
+    End(LaneId, End),
+    /// No record lies between what was delivered and this offset.
+    Tail(LaneId, i64),
+    /// Finish what is under way and end.
+    Stop,
+}
+
+/// What a writer tells the router.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// The end of this lane's partition is wanted; with the database's clock now.
+    AskEnd(LaneId, i64),
+    /// The lane was lost. `at_once`: its row went back in time, nobody else has it.
+    Lost {
+        lane: LaneId,
+        at_once: bool,
+    },
+    /// The process must end.
+    Fatal(String),
+}
+
+/// A writer, from the outside.
+#[derive(Clone, Debug)]
+pub(super) struct Handle {
+    pub(super) orders: mpsc::UnboundedSender<Order>,
+    /// Woken by the inboxes of its lanes.
+    pub(super) waker: Arc<Notify>,
+}
+
+/// A writer.
+pub(super) struct Writer {
+    pub(super) shared: Shared,
+    pub(super) session: Box<dyn Session>,
+    pub(super) clock: Clock,
+    pub(super) slots: BTreeMap<LaneId, Slot>,
+    pub(super) relay: relay::Handle,
+    reports: mpsc::UnboundedSender<Report>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    waker: Arc<Notify>,
+    stopping: bool,
+    commands_at: Instant,
+    pub(super) trim_at: Instant,
+    /// Lanes whose outbox is still to be trimmed in this round.
+    pub(super) to_trim: Vec<LaneId>,
+    statements: u64,
+}
+
+/// A wait is never longer: what has no event of its own is looked at this often.
+const WAIT_MAX: Duration = Duration::from_millis(500);
+
+impl Writer {
+    /// Starts a writer on a task of its own; it ends after [`Order::Stop`].
+    pub(super) async fn start(
+        shared: Shared,
+        relay: relay::Handle,
+        reports: mpsc::UnboundedSender<Report>,
+    ) -> Result<(Handle, tokio::task::JoinHandle<()>), Error> {
+        let mut session = shared.store.session().await?;
+        let (_, now) = session.look(&[]).await?;
+        let (orders, received) = mpsc::unbounded_channel();
+        let handle = Handle { orders, waker: Arc::new(Notify::new()) };
+        let writer = Self {
+            shared,
+            session,
+            clock: Clock::new(now),
+            slots: BTreeMap::new(),
+            relay,
+            reports,
+            orders: received,
+            waker: Arc::clone(&handle.waker),
+            stopping: false,
+            commands_at: Instant::now(),
+            trim_at: Instant::now(),
+            to_trim: Vec::new(),
+            statements: 0,
+        };
+        Ok((handle, tokio::spawn(writer.run())))
+    }
+
+    async fn run(mut self) {
+        while !self.stopping {
+            self.take_orders();
+            match self.turn().await {
+                Ok(true) => {}
+                Ok(false) => self.wait().await,
+                Err(error) => {
+                    self.tell(Report::Fatal(error));
+                    return;
+                }
+            }
+        }
+        for slot in self.slots.values() {
+            slot.inbox.close();
+        }
+    }
+
+    /// One round. Whether there was something to do; an error ends the process.
+    async fn turn(&mut self) -> Result<bool, String> {
+        let work = self.gather().await?;
+        let did = !work.is_empty();
+        if did {
+            self.transact(work).await?;
+        } else {
+            self.look_at_idle_lanes().await?;
+        }
+        let trimmed = self.trim_a_step().await;
+        let statements = self.session.statements();
+        self.shared.metrics.statements(statements.saturating_sub(self.statements));
+        self.statements = statements;
+        Ok(did || trimmed)
+    }
+
+    fn take_orders(&mut self) {
+        while let Ok(order) = self.orders.try_recv() {
+            self.obey(order);
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Open(slot) => {
+                let id = slot.lane.id().clone();
+                self.relay.open(&slot.lane, &slot.shown);
+                self.slots.insert(id, *slot);
+            }
+            Order::Close(lane) => self.drop_lane(&lane),
+            Order::End(lane, end) => {
+                if let Some(slot) = self.slots.get_mut(&lane) {
+                    slot.asking_end = false;
+                    slot.end = Some(end);
+                }
+            }
+            Order::Tail(lane, offset) => {
+                if let Some(slot) = self.slots.get_mut(&lane) {
+                    slot.tail = slot.tail.max(offset);
+                }
+            }
+            Order::Stop => self.stopping = true,
+        }
+    }
+
+    /// Waits for a record, an order, or the next moment at which something is due.
+    async fn wait(&mut self) {
+        let now = self.clock.now();
+        let timers = self.slots.values().filter(|slot| !slot.is_resting()).filter_map(|slot| slot.next_timer);
+        let next = timers.map(|due| Duration::from_micros(u64::try_from(due - now).unwrap_or(0))).min();
+        let pause = next.unwrap_or(WAIT_MAX).clamp(Duration::from_millis(1), WAIT_MAX);
+        tokio::select! {
+            () = self.waker.notified() => {
+                if !self.shared.settings.batch_wait.is_zero() {
+                    // Lets a few more come in: a bigger batch costs less.
+                    tokio::time::sleep(self.shared.settings.batch_wait).await;
+                }
+            }
+            order = self.orders.recv() => match order {
+                Some(order) => self.obey(order),
+                None => self.stopping = true,
+            },
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+
+    /// A lane's row as memory has it must be what the database has: else commits were lost, or the lane is.
+    async fn look_at_idle_lanes(&mut self) -> Result<(), String> {
+        let every = self.shared.settings.idle_look;
+        let idle = self.slots.iter().filter(|(_, slot)| slot.looked.elapsed() >= every).map(|(id, _)| id.clone());
+        let idle: Vec<LaneId> = idle.collect();
+        if idle.is_empty() {
+            return Ok(());
+        }
+        let (rows, now) = match self.session.look(&idle).await {
+            Ok(found) => found,
+            Err(error) => return self.note_failure(&error).await,
+        };
+        self.clock.hear(now);
+        self.shared.health.store_answers(true);
+        for id in idle {
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
+            slot.looked = Instant::now();
+            let row = rows.iter().find(|row| row.lane == id);
+            if row.map(|row| &row.fence) != Some(slot.lane.fence()) {
+                self.lose(&id, row.map(|row| row.fence.epoch));
+            }
+        }
+        Ok(())
+    }
+
+    /// A call failed and nothing was written: pause, then the caller tries again. An error ends the process.
+    pub(super) async fn note_failure(&mut self, error: &Error) -> Result<(), String> {
+        match error {
+            Error::Stop(text) => Err(text.clone()),
+            Error::Retry(text) | Error::Unknown(text) | Error::Rejected(text) => {
+                self.shared.health.store_answers(false);
+                self.shared.metrics.retry();
+                tracing::warn!(error = %text, "the store did not answer; trying again");
+                tokio::time::sleep(self.shared.settings.jittered(self.shared.settings.retry_min)).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives a lane up: its row is not what memory has. `epoch` is the row's now.
+    pub(super) fn lose(&mut self, lane: &LaneId, epoch: Option<i64>) {
+        let Some(slot) = self.slots.get(lane) else { return };
+        let newer = epoch.is_some_and(|epoch| epoch > slot.lane.fence().epoch);
+        self.shared.metrics.fenced(1);
+        tracing::warn!(topic = %lane.topic, partition = lane.partition, newer_claim = newer, "the lane was lost");
+        self.drop_lane(lane);
+        self.tell(Report::Lost { lane: lane.clone(), at_once: !newer });
+    }
+
+    fn drop_lane(&mut self, lane: &LaneId) {
+        if let Some(slot) = self.slots.remove(lane) {
+            slot.inbox.close();
+            self.relay.close(lane);
+        }
+    }
+
+    pub(super) fn tell(&self, report: Report) {
+        // The router is gone only when the process ends.
+        let _gone = self.reports.send(report);
+    }
+
+    /// Whether it is time to look for operators' orders.
+    pub(super) fn is_time_for_commands(&mut self) -> bool {
+        let due = self.commands_at.elapsed() >= self.shared.settings.command_poll;
+        if due {
+            self.commands_at = Instant::now();
+        }
+        due
+    }
+}
