@@ -174,22 +174,22 @@ impl<'a> Rows<'a> {
 }
 
 /// Declares a table and the struct of its rows. `main` marks a kind's main table, behind whose columns
-/// the runtime keeps `version`, `partition` and `marks`.
+/// the runtime keeps `version`, `partition` and `marks`. The key's columns stand before a semicolon.
 #[macro_export]
 macro_rules! table {
     ($(#[$meta:meta])* main $name:ident in $schema:literal . $table:literal
-        { $($(#[$key_meta:meta])* key $key:ident : $key_type:ty,)+ $($(#[$field_meta:meta])* $field:ident : $field_type:ty,)* }) => {
+        { $($(#[$key_meta:meta])* key $key:ident : $key_type:ty),+ ; $($(#[$field_meta:meta])* $field:ident : $field_type:ty,)* }) => {
         $crate::table!(@row $(#[$meta])* $name, $schema, $table, Some(0usize $(+ { let _ = stringify!($key); 1 })+ $(+ { let _ = stringify!($field); 1 })*),
             [("version", $crate::core::table::Type::Int), ("partition", $crate::core::table::Type::Int), ("marks", $crate::core::table::Type::Text)],
-            { $($(#[$key_meta])* key $key : $key_type,)+ $($(#[$field_meta])* $field : $field_type,)* });
+            { $($(#[$key_meta])* key $key : $key_type),+ ; $($(#[$field_meta])* $field : $field_type,)* });
     };
     ($(#[$meta:meta])* sub $name:ident in $schema:literal . $table:literal
-        { $($(#[$key_meta:meta])* key $key:ident : $key_type:ty,)+ $($(#[$field_meta:meta])* $field:ident : $field_type:ty,)* }) => {
+        { $($(#[$key_meta:meta])* key $key:ident : $key_type:ty),+ ; $($(#[$field_meta:meta])* $field:ident : $field_type:ty,)* }) => {
         $crate::table!(@row $(#[$meta])* $name, $schema, $table, None, [],
-            { $($(#[$key_meta])* key $key : $key_type,)+ $($(#[$field_meta])* $field : $field_type,)* });
+            { $($(#[$key_meta])* key $key : $key_type),+ ; $($(#[$field_meta])* $field : $field_type,)* });
     };
     (@row $(#[$meta:meta])* $name:ident, $schema:literal, $table:literal, $version:expr, [$(($extra:literal, $extra_type:expr)),*],
-        { $($(#[$key_meta:meta])* key $key:ident : $key_type:ty,)+ $($(#[$field_meta:meta])* $field:ident : $field_type:ty,)* }) => {
+        { $($(#[$key_meta:meta])* key $key:ident : $key_type:ty),+ ; $($(#[$field_meta:meta])* $field:ident : $field_type:ty,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $name { $($(#[$key_meta])* pub $key: $key_type,)+ $($(#[$field_meta])* pub $field: $field_type,)* }
