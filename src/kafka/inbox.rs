@@ -1,0 +1,253 @@
+//! The bounded queue between the poll thread and the writer of one lane, for one opening of that lane.
+//!
+//! Each opening has an inbox of its own, so a record of an earlier one cannot leak into the next: the inbox
+//! is the generation. Closing throws away what is in it: whoever reads on starts at the store's offset.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use crate::core::record::Record;
+
+/// A lane's records on their way from the poll thread to its writer.
+pub struct Inbox {
+    records_max: usize,
+    bytes_max: usize,
+    queue: Mutex<Queue>,
+    waker: Arc<Notify>,
+    /// Set while the partition is paused because this is full; then taking rings the poll thread.
+    paused: AtomicBool,
+    bell: OnceLock<Arc<Bell>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    records: VecDeque<Record>,
+    bytes: usize,
+    closed: bool,
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let queue = self.lock();
+        f.debug_struct("Inbox")
+            .field("records", &queue.records.len())
+            .field("bytes", &queue.bytes)
+            .field("closed", &queue.closed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inbox {
+    /// An empty inbox. `waker` is notified whenever a record comes and when it closes.
+    #[must_use]
+    pub fn new(records_max: usize, bytes_max: usize, waker: Arc<Notify>) -> Arc<Self> {
+        Arc::new(Self {
+            records_max,
+            bytes_max,
+            queue: Mutex::default(),
+            waker,
+            paused: AtomicBool::new(false),
+            bell: OnceLock::new(),
+        })
+    }
+
+    /// Appends a record, even to a full inbox: what was fetched already must not be lost. The caller pauses
+    /// the partition when [`Inbox::is_full`], so it overflows by one record.
+    pub fn push(&self, record: Record) {
+        let mut queue = self.lock();
+        if queue.closed {
+            return;
+        }
+        queue.bytes += record_bytes(&record);
+        queue.records.push_back(record);
+        drop(queue);
+        self.waker.notify_one();
+    }
+
+    /// Takes records in order, up to a count and a size, but at least one if there is any: a record larger
+    /// than `bytes_max` must not stand for ever.
+    #[must_use]
+    pub fn take(&self, records_max: usize, bytes_max: usize) -> Vec<Record> {
+        let mut queue = self.lock();
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        while taken.len() < records_max.max(1) {
+            let Some(record) = queue.records.pop_front() else { break };
+            let size = record_bytes(&record);
+            if !taken.is_empty() && bytes + size > bytes_max {
+                queue.records.push_front(record);
+                break;
+            }
+            bytes += size;
+            queue.bytes = queue.bytes.saturating_sub(size);
+            taken.push(record);
+        }
+        let drained = self.is_half_empty(&queue);
+        drop(queue);
+        if drained
+            && self.paused.load(Ordering::SeqCst)
+            && let Some(bell) = self.bell.get()
+        {
+            bell.ring();
+        }
+        taken
+    }
+
+    /// How many records are in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().records.len()
+    }
+
+    /// Whether no record is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the records in it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// Whether nothing will ever come again.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Ends it: what is in it is thrown away, what comes is dropped, and the writer is woken to see that.
+    pub fn close(&self) {
+        let mut queue = self.lock();
+        *queue = Queue { closed: true, ..Queue::default() };
+        drop(queue);
+        self.waker.notify_one();
+    }
+
+    /// Whether its partition should be paused.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let queue = self.lock();
+        queue.records.len() >= self.records_max || queue.bytes >= self.bytes_max
+    }
+
+    /// Whether a paused partition should go on. Half, not a little below full: each pause throws away what
+    /// the client had fetched ahead.
+    pub(super) fn is_drained(&self) -> bool {
+        self.is_half_empty(&self.lock())
+    }
+
+    /// Tells whether the partition is paused, so that taking rings the poll thread.
+    pub(super) fn mark_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::SeqCst);
+    }
+
+    /// Ties it to the poll thread that fills it.
+    pub(super) fn attach(&self, bell: Arc<Bell>) {
+        // An inbox serves one opening; if it was attached before, it was to this same thread.
+        let _already_attached = self.bell.set(bell);
+    }
+
+    fn is_half_empty(&self, queue: &Queue) -> bool {
+        queue.records.len() <= self.records_max / 2 && queue.bytes <= self.bytes_max / 2
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing panics while holding the lock, and the queue is whole at every step.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Memory of a record, roughly; never zero, so that empty records are bounded too.
+fn record_bytes(record: &Record) -> usize {
+    let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + length(value) + 48).sum();
+    length(&record.key) + length(&record.value) + headers + size_of::<Record>()
+}
+
+/// Wakes the poll thread: a command came, an inbox was drained, the client has something.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    rung: Mutex<bool>,
+    wake: Condvar,
+}
+
+impl Bell {
+    /// Rings; heard at once, or at the next wait if nobody waits now.
+    pub(super) fn ring(&self) {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.wake.notify_one();
+    }
+
+    /// Waits for a ring, no longer than `limit`.
+    pub(super) fn wait(&self, limit: Duration) {
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut rung, _) =
+            self.wake.wait_timeout_while(rung, limit, |rung| !*rung).unwrap_or_else(PoisonError::into_inner);
+        *rung = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Notify;
+
+    use super::{Inbox, Record};
+
+    fn record(offset: i64, bytes: usize) -> Record {
+        Record { offset, timestamp_ms: 0, key: None, value: Some(vec![0; bytes]), headers: Vec::new() }
+    }
+
+    fn offsets(records: &[Record]) -> Vec<i64> {
+        records.iter().map(|record| record.offset).collect()
+    }
+
+    #[test]
+    fn records_are_taken_in_order_within_the_bounds() {
+        let inbox = Inbox::new(10, 10_000, Arc::new(Notify::new()));
+        for offset in 0..4 {
+            inbox.push(record(offset, 100));
+        }
+        assert_eq!(offsets(&inbox.take(2, usize::MAX)), [0, 1]);
+        assert_eq!(offsets(&inbox.take(9, 1)), [2]);
+        assert_eq!(offsets(&inbox.take(9, usize::MAX)), [3]);
+        assert_eq!((inbox.len(), inbox.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn it_is_full_by_bytes_or_by_count_and_drained_at_half() {
+        let inbox = Inbox::new(4, 1 << 20, Arc::new(Notify::new()));
+        (0..4).for_each(|offset| inbox.push(record(offset, 1)));
+        assert!(inbox.is_full() && !inbox.is_drained());
+        let _taken = inbox.take(1, usize::MAX);
+        assert!(!inbox.is_full() && !inbox.is_drained());
+        let _taken = inbox.take(1, usize::MAX);
+        assert!(inbox.is_drained());
+        inbox.push(record(9, 1 << 20));
+        assert!(inbox.is_full());
+    }
+
+    #[tokio::test]
+    async fn closing_empties_it_wakes_the_writer_and_refuses_what_comes_later() {
+        let waker = Arc::new(Notify::new());
+        let inbox = Inbox::new(4, 4096, waker.clone());
+        inbox.push(record(0, 1));
+        waker.notified().await;
+        inbox.close();
+        waker.notified().await;
+        inbox.push(record(1, 1));
+        assert!(inbox.is_closed() && inbox.is_empty());
+    }
+}

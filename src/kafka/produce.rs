@@ -1,0 +1,192 @@
+//! Sending: one idempotent client, an explicit partition for each message, one report for each message.
+//!
+//! Nothing after a failed message of a partition may land before it: a failure for good stops the client,
+//! whose owner purges it, collects every report, and goes on with a new one from the first message that was
+//! not acknowledged. The client's own flush is never used: it sleeps in slices of a tenth of a second.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientContext,
+    config::RDKafkaLogLevel,
+    error::KafkaError,
+    message::{DeliveryResult, Header, OwnedHeaders},
+    producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer},
+    types::RDKafkaErrorCode,
+};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{Error, Settings, log_line};
+use crate::core::message::Message;
+
+// Tags travel through the client as a pointer's bits.
+const _: () = assert!(usize::BITS >= u64::BITS, "a tag must fit a pointer");
+
+/// What became of one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The tag that it was sent with.
+    pub tag: u64,
+    /// Acknowledged by all in-sync replicas, or why not.
+    pub result: Result<(), Failure>,
+}
+
+/// Why a message was not acknowledged. It may have been written all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// This producer sends nothing any more.
+    pub fatal: bool,
+    /// What the client said.
+    pub error: String,
+}
+
+/// Why a message was not taken. No report follows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Too much waits for acknowledgement; try again after some reports.
+    #[error("the producer's queue is full")]
+    Full,
+    /// This producer sends nothing any more; make a new one.
+    #[error("the producer has stopped: {0}")]
+    Fatal(String),
+    /// This message cannot be sent by any producer of these settings: its size, its topic's name, its partition.
+    #[error("the producer refuses the message: {0}")]
+    Refused(String),
+}
+
+/// How purging ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purged {
+    /// Every message has its report.
+    Drained,
+    /// So many reports had not come by the deadline; they are lost with the client.
+    Abandoned(u64),
+}
+
+struct Context {
+    reports: UnboundedSender<Report>,
+    fatal: AtomicBool,
+}
+
+/// Sends messages. End it with [`Producer::purge`]: dropping it does the same on the spot, for up to half a second.
+pub struct Producer {
+    client: ThreadedProducer<Context>,
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("in_flight", &self.in_flight()).finish()
+    }
+}
+
+impl Producer {
+    /// Makes a producer; reports go to `reports`, from a thread of its own.
+    ///
+    /// # Errors
+    /// If the settings are not usable or the client cannot be made; not if no broker answers.
+    pub fn start(settings: &Settings, reports: UnboundedSender<Report>) -> Result<Self, Error> {
+        settings.check()?;
+        let context = Context { reports, fatal: AtomicBool::new(false) };
+        let client = settings.producer().create_with_context(context).map_err(Error::client("making a producer"))?;
+        Ok(Self { client })
+    }
+
+    /// Hands a message to the client. Messages for one partition are written in the order of these calls.
+    /// Never waits.
+    ///
+    /// # Errors
+    /// If the message was not taken; then no report follows.
+    pub fn send(&self, message: &Message, tag: u64) -> Result<(), SendError> {
+        if self.client.client().context().fatal.load(Ordering::Acquire) {
+            return Err(SendError::Fatal(self.fatal_reason()));
+        }
+        let Ok(tag) = usize::try_from(tag) else {
+            return Err(SendError::Refused(format!("its tag {tag} does not fit a pointer")));
+        };
+        let headers = message
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new_with_capacity(message.headers.len()), |headers, (name, value)| {
+                headers.insert(Header { key: name, value: value.as_deref() })
+            });
+        let record = BaseRecord {
+            topic: &message.to.topic,
+            partition: Some(message.to.partition),
+            payload: message.value.as_deref(),
+            key: message.key.as_deref(),
+            timestamp: message.timestamp_ms,
+            headers: Some(headers),
+            delivery_opaque: tag,
+        };
+        self.client.send(record).map_err(|(error, _)| match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::QueueFull) => SendError::Full,
+            Some(RDKafkaErrorCode::Fatal) => SendError::Fatal(self.fatal_reason()),
+            _ => SendError::Refused(error.to_string()),
+        })
+    }
+
+    /// Messages that wait for their report.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        u64::try_from(self.client.in_flight_count()).unwrap_or(0)
+    }
+
+    /// Gives up every message that is not acknowledged yet, and waits until all reports are out, within
+    /// `deadline`. What was under way may have been written all the same.
+    pub async fn purge(self, deadline: Duration) -> Purged {
+        let client = self.client;
+        // Polls and joins threads, so it has a thread of its own; dropping this future does not end it.
+        let work = tokio::task::spawn_blocking(move || {
+            client.purge(PurgeConfig::default().queue().inflight());
+            let end = Instant::now() + deadline;
+            while client.in_flight_count() > 0 && Instant::now() < end {
+                client.poll(Duration::from_millis(1));
+            }
+            // Ends the polling thread, which finishes the reports it is handing out.
+            let left = client.in_flight_count();
+            drop(client);
+            if left > 0 { Purged::Abandoned(u64::try_from(left).unwrap_or(0)) } else { Purged::Drained }
+        });
+        work.await.unwrap_or(Purged::Abandoned(0))
+    }
+
+    fn fatal_reason(&self) -> String {
+        self.client.client().fatal_error().map_or_else(|| "a fatal error".to_owned(), |(_, reason)| reason)
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log_line(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            self.fatal.store(true, Ordering::Release);
+            tracing::error!(reason, "the producer has stopped");
+        } else {
+            // Lost connections; the client tells each in its log too, and goes on by itself.
+            tracing::debug!(%error, reason, "the producer reports an error");
+        }
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, tag: usize) {
+        let failure = |error: &KafkaError| {
+            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+                self.fatal.store(true, Ordering::Release);
+            }
+            Failure { fatal: self.fatal.load(Ordering::Acquire), error: error.to_string() }
+        };
+        let result = result.as_ref().map(|_| ()).map_err(|(error, _)| failure(error));
+        // Without a receiver the owner has gone; the messages are in the outbox still.
+        let _owner_gone = self.reports.send(Report { tag: tag as u64, result });
+    }
+}
