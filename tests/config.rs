@@ -1,5 +1,7 @@
 //! The configuration through the real binary: what an operator sees.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -7,6 +9,8 @@ use std::{
     process::{Command, Output},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
+
+use seriatim::config::{Config, Need, Sources};
 
 /// A file that goes when the test ends.
 struct Written(PathBuf);
@@ -95,6 +99,32 @@ fn every_problem_is_told_at_once_with_its_key_and_origin() {
 }
 
 #[test]
+fn a_file_that_is_no_configuration_is_refused() {
+    let deep = "[".repeat(100_000);
+    let twice = "kafka:\n  group_id: a\n  group_id: b\n";
+    let bomb = "a: &a [x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\n\
+                d: &d [*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e]\n";
+    for content in [&deep, twice, "- a\n- b\n", "batch: {1: 2}\n", "\u{0}", &"#".repeat(2 << 20), bomb] {
+        let file = Written::new(content);
+        let says = refusal(&["--config", file.path()], &[]);
+        assert!(says.contains(file.path()), "{says}");
+    }
+    let says = refusal(&["--config", "/nowhere/at/all.yaml"], &[]);
+    assert!(says.contains("--config (file /nowhere/at/all.yaml): cannot open"), "{says}");
+    let empty = Written::new("# nothing\nkafka:\n");
+    assert_eq!(value(&settings(&["--config", empty.path()], &[]), "kafka.group_id"), "seriatim");
+}
+
+#[test]
+fn brokers_are_required_only_where_they_are_needed() {
+    let read = |need| Config::read(&Sources::default(), std::iter::empty(), need);
+    assert!(read(Need::Nothing).is_ok());
+    let problems = read(Need::Kafka).unwrap_err();
+    assert_eq!(problems.0[0].key, "kafka.brokers");
+    assert!(problems.to_string().contains("is required"), "{problems}");
+}
+
+#[test]
 fn flags_stand_above_the_environment_and_that_above_the_file() {
     let file =
         Written::new("kafka:\n  group_id: from-file\n  brokers: [localhost:1, localhost:2]\nbatch:\n  wait: 1ms\n");
@@ -118,7 +148,7 @@ fn durations_and_sizes_are_written_for_people() {
         &[("SERIATIM_KAFKA__INBOX_BYTES", "8000000")],
     );
     assert_eq!(value(&settings, "saga.charge_deadline"), "1h 30m");
-    assert_eq!(value(&settings, "dedupe.window"), "10days");
+    assert_eq!(value(&settings, "dedupe.window"), "10d");
     assert_eq!(value(&settings, "batch.bytes_max"), "2MiB");
     assert_eq!(value(&settings, "kafka.inbox_bytes"), "8MB");
 }

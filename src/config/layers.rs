@@ -171,10 +171,13 @@ pub(super) fn read_bounded(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-/// Only the place of an error is told: the library's message may quote the line, and the line may hold a secret.
+/// Only the place of an error is told: the library's message may quote the line, and the line may hold a secret. Through
+/// the library's own tree, which refuses a key that stands twice where the other would keep the last in silence.
 fn parse(text: &str) -> Result<Json, String> {
-    serde_yaml_ng::from_str(text).map_err(|error| match error.location() {
+    let told = |error: serde_yaml_ng::Error| match error.location() {
         Some(place) => format!("is not valid YAML near line {}, column {}", place.line(), place.column()),
-        None => "is not valid YAML".to_owned(),
-    })
+        None => "is not valid YAML, or has a key twice".to_owned(),
+    };
+    let tree: serde_yaml_ng::Value = serde_yaml_ng::from_str(text).map_err(told)?;
+    serde_json::to_value(tree).map_err(|_| "has a key that is not a text".to_owned())
 }

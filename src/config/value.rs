@@ -85,9 +85,28 @@ pub(super) fn bytes(value: &Json) -> Result<u64, String> {
         .ok_or_else(|| format!("`{text}` is not a size; write it like 4MiB, 500kB or as a number of bytes"))
 }
 
+/// The units that a duration is shown in, in nanoseconds. Days are the longest: a month is no fixed length.
+const UNITS: [(&str, u128); 7] = [
+    ("d", 86_400_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("ns", 1),
+];
+
 /// A duration as it could be written in the file.
 pub(super) fn show_duration(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
+    let mut left = duration.as_nanos();
+    let mut parts = Vec::new();
+    for (unit, length) in UNITS {
+        if left >= length {
+            parts.push(format!("{}{unit}", left / length));
+            left %= length;
+        }
+    }
+    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
 }
 
 /// A size as it could be written in the file.
@@ -109,6 +128,16 @@ mod tests {
         assert!(duration(&json!(15)).unwrap_err().contains("15s"));
         assert!(duration(&json!("soon")).is_err());
         assert!(duration(&json!("99999999999999999999s")).is_err());
+    }
+
+    #[test]
+    fn durations_read_back_as_they_are_shown() {
+        for nanoseconds in [0, 1, 2_000_000, 5_400_000_000_000, 90 * 86_400_000_000_000, 86_461_001_002_003] {
+            let original = Duration::from_nanos(nanoseconds);
+            assert_eq!(duration(&json!(show_duration(original))), Ok(original));
+        }
+        assert_eq!(show_duration(Duration::from_secs(90 * 86_400)), "90d");
+        assert_eq!(show_duration(Duration::from_secs(5_400)), "1h 30m");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::{
 };
 
 use prometheus::IntCounter;
+use tracing::Dispatch;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt};
 
 use super::Metrics;
@@ -42,15 +43,20 @@ pub enum StartError {
 /// # Errors
 /// If the process has one already, or gives no thread.
 pub fn start(log: &Log, metrics: &Metrics) -> Result<Flush, StartError> {
-    let filter = EnvFilter::builder().parse(&log.level)?;
     let lines = Lines::spawn(io::stderr(), QUEUE_BYTES_MAX, metrics.log_lines_dropped().clone())?;
     let flush = Flush(lines.clone());
-    let line = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines);
-    match log.format {
-        LogFormat::Text => line.with_ansi(io::stderr().is_terminal()).finish().try_init()?,
-        LogFormat::Json => line.json().flatten_event(true).finish().try_init()?,
-    }
+    subscriber(log, lines)?.try_init()?;
     Ok(flush)
+}
+
+fn subscriber(log: &Log, lines: Lines) -> Result<Dispatch, StartError> {
+    let filter = EnvFilter::builder().parse(&log.level)?;
+    let line = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines);
+    Ok(match log.format {
+        LogFormat::Text => line.with_ansi(io::stderr().is_terminal()).into(),
+        // Fields stand beside the message, so that `entity` or `offset` is found without knowing where it is nested.
+        LogFormat::Json => line.json().flatten_event(true).into(),
+    })
 }
 
 /// Waits for the last lines when dropped, though not for ever.
@@ -174,6 +180,55 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    struct Sent(Sender<Vec<u8>>);
+
+    impl Write for Sent {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The lines that `tell` leaves in a log of this format.
+    fn logged(format: LogFormat, level: &str, tell: impl FnOnce()) -> Vec<String> {
+        let (out, written) = channel();
+        let lines = Lines::spawn(Sent(out), QUEUE_BYTES_MAX, IntCounter::new("dropped", "lines").unwrap()).unwrap();
+        let flush = Flush(lines.clone());
+        let log = Log { format, level: level.to_owned() };
+        tracing::dispatcher::with_default(&subscriber(&log, lines).unwrap(), tell);
+        drop(flush);
+        written.try_iter().map(|line| String::from_utf8(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_json_line_has_its_fields_beside_the_message() {
+        let lines = logged(LogFormat::Json, "info", || {
+            tracing::info!(entity = "sku-1", partition = 3, offset = 17_i64, "entity is in quarantine");
+            tracing::debug!("not asked for");
+        });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(line["message"], "entity is in quarantine");
+        assert_eq!((&line["entity"], &line["partition"], &line["offset"]), (&"sku-1".into(), &3.into(), &17.into()));
+        assert_eq!(line["level"], "INFO");
+    }
+
+    #[test]
+    fn a_strangers_text_stays_on_its_line_in_both_formats() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let lines = logged(format, "info", || {
+                tracing::warn!(entity = "a\nb\u{1b}[2J", "entity is in quarantine");
+            });
+            assert_eq!(lines.len(), 1);
+            assert_eq!(lines[0].matches('\n').count(), 1, "{lines:?}");
+            assert!(!lines[0].contains('\u{1b}'), "{lines:?}");
         }
     }
 
