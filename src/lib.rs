@@ -3,6 +3,10 @@
 //! The one shape: load what is needed, decide with a pure function, write everything in one
 //! transaction, only then act outside. The modules stand in the order of that path.
 
+pub mod config;
+pub mod failure;
+pub mod telemetry;
+
 pub mod core;
 pub mod kafka;
 pub mod store;

@@ -1,3 +1,18 @@
-//! The `seriatim` command.
+//! The `seriatim` command: reads the command line, runs the command, turns its end into an exit code.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use seriatim::failure::Exit;
+
+fn main() -> ExitCode {
+    match cli::run(cli::Cli::parse()) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("seriatim: {error:#}");
+            Exit::of(&error).into()
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The sections behind the commit: `relay`, `retry` and `retention`.
+
+use std::time::Duration;
+
+use super::reader::Reader;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The way of messages from the outbox to Kafka.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// Bytes per link that the broker has not acknowledged yet, at most. Default 1 MiB; so one partition without a
+    /// leader does not take the memory of all.
+    pub bytes_in_flight_max: usize,
+    /// Bytes per lane handed over in memory after the commit, at most. Default 4 MiB; beyond it the table is read.
+    pub queue_bytes_max: usize,
+    /// Rows of the outbox read at once. Default 256.
+    pub page_rows: usize,
+    /// Bytes of one message at most. Default 1000000, below what a broker takes unless told otherwise; larger is refused
+    /// when the message is made.
+    pub message_bytes_max: usize,
+    /// Pause after a failed send, the first time. Default 100 ms.
+    pub retry_backoff_min: Duration,
+    /// The same pause at its longest. Default 10 s.
+    pub retry_backoff_max: Duration,
+}
+
+impl Relay {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let mut area = reader.area("relay");
+        let (shortest, longest) = (Duration::from_millis(1), 10 * MINUTE);
+        Self {
+            bytes_in_flight_max: area.bytes("bytes_in_flight_max", 1 << 20, 1 << 10..=1 << 30),
+            queue_bytes_max: area.bytes("queue_bytes_max", 4 << 20, 1 << 10..=1 << 30),
+            page_rows: area.count("page_rows", 256, 1..=100_000),
+            message_bytes_max: area.bytes("message_bytes_max", 1_000_000, 1 << 10..=100 << 20),
+            retry_backoff_min: area.duration("retry_backoff_min", Duration::from_millis(100), shortest..=longest),
+            retry_backoff_max: area.duration("retry_backoff_max", 10 * SECOND, shortest..=longest),
+        }
+    }
+}
+
+/// Trying a transaction again when the world is unwell.
+#[derive(Clone, Debug)]
+pub struct Retry {
+    /// Pause after the first failure. Default 50 ms.
+    pub backoff_min: Duration,
+    /// The same pause at its longest. Default 5 s.
+    pub backoff_max: Duration,
+    /// Failures after which the batch is cut into smaller ones, to find the guilty event. Default 5.
+    pub attempts_before_cut: usize,
+}
+
+impl Retry {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let mut area = reader.area("retry");
+        let (shortest, longest) = (Duration::from_millis(1), 10 * MINUTE);
+        Self {
+            backoff_min: area.duration("backoff_min", Duration::from_millis(50), shortest..=longest),
+            backoff_max: area.duration("backoff_max", 5 * SECOND, shortest..=longest),
+            attempts_before_cut: area.count("attempts_before_cut", 5, 1..=1_000),
+        }
+    }
+}
+
+/// What is thrown away, and when.
+#[derive(Clone, Debug)]
+pub struct Retention {
+    /// How long the journal is kept. Default 90 d. A repeat of an older event is `too_old`, not `duplicate`.
+    pub journal: Duration,
+    /// How long the steps of ended sagas are kept. Default 30 d.
+    pub saga_steps: Duration,
+    /// How often a lane looks for what may go. Default 1 min.
+    pub interval: Duration,
+    /// Rows of the outbox that one look deletes at most. Default 10000.
+    pub outbox_rows_max: usize,
+    /// Rows of any other table that one look deletes at most. Default 5000.
+    pub step_rows: usize,
+}
+
+impl Retention {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let mut area = reader.area("retention");
+        Self {
+            journal: area.duration("journal", 90 * DAY, MINUTE..=36_600 * DAY),
+            saga_steps: area.duration("saga_steps", 30 * DAY, MINUTE..=36_600 * DAY),
+            interval: area.duration("interval", MINUTE, SECOND / 10..=DAY),
+            outbox_rows_max: area.count("outbox_rows_max", 10_000, 1..=1_000_000),
+            step_rows: area.count("step_rows", 5_000, 1..=1_000_000),
+        }
+    }
+}
