@@ -90,7 +90,13 @@ pub trait Session: Send {
 
     /// Deletes at most `limit` rows of `table` whose key begins with `prefix` and whose next key cell is
     /// at most `upto`; says how many.
-    async fn trim(&mut self, table: &'static Table, prefix: &Key, upto: &crate::core::table::Value, limit: i64) -> Result<u64, Error>;
+    async fn trim(
+        &mut self,
+        table: &'static Table,
+        prefix: &Key,
+        upto: &crate::core::table::Value,
+        limit: i64,
+    ) -> Result<u64, Error>;
 
     /// How many statements this session has sent, transaction control included.
     fn statements(&self) -> u64;

@@ -42,8 +42,8 @@ pub static SCRIPTS: &[Script] = &[
 ///
 /// # Errors
 /// [`Error::Stop`] if the database is ahead, or a script was changed after it was run.
-pub async fn up(settings: Settings, schema: &Schema) -> Result<Status, Error> {
-    let mut open = Open::for_migration(&*Address::new(settings)?).await?;
+pub async fn up(settings: &Settings, schema: &Schema) -> Result<Status, Error> {
+    let mut open = Open::for_migration(&*Address::new(settings.clone())?).await?;
     migrator(schema).run(&mut open.connection).await.map_err(|error| refusal(&error))?;
     for view in [entity_view(schema.kinds), LEDGER_VIEW.to_owned()] {
         let made = open.connection.execute(sql::vouch(view)).await;
@@ -56,8 +56,8 @@ pub async fn up(settings: Settings, schema: &Schema) -> Result<Status, Error> {
 ///
 /// # Errors
 /// [`Error::Stop`] if a script was changed after it was run.
-pub async fn status(settings: Settings, schema: &Schema) -> Result<Status, Error> {
-    status_on(&mut Open::new(&*Address::new(settings)?).await?, schema).await
+pub async fn status(settings: &Settings, schema: &Schema) -> Result<Status, Error> {
+    status_on(&mut Open::new(&*Address::new(settings.clone())?).await?, schema).await
 }
 
 /// All statements, in order, for those who run them by other means.
