@@ -51,6 +51,7 @@ contract! {
             a_lane_without_a_row_is_fenced,
             a_lane_twice_in_one_commit_is_a_bug,
             an_empty_commit_tells_the_time,
+            sessions_side_by_side_do_not_disturb_each_other,
         },
         rows::{
             every_type_round_trips,

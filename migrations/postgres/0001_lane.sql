@@ -22,7 +22,8 @@ create table "seriatim"."lane" (
     check ("epoch" >= 0),
     check ("batch" >= 0),
     check ("incarnation" >= 1),
-    check (("last_offset" is null) = ("last_digest" is null) and ("last_offset" is null) = ("last_timestamp_ms" is null))
+    check (("last_offset" is null) = ("last_digest" is null)),
+    check (("last_offset" is null) = ("last_timestamp_ms" is null))
 ) with (fillfactor = 50);
 
 -- The partition count in force for a topic: it decides which lane owns an entity, so it never changes by itself.

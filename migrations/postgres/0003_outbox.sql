@@ -76,5 +76,6 @@ create table "seriatim"."dead_letter" (
     "failed_at" timestamptz not null,
     primary key ("topic", "partition", "record_offset"),
     check ("status" in ('replayable', 'replayed', 'discarded')),
-    check ("reason" in ('undecodable', 'invalid', 'unknown_type', 'wrong_partition', 'conflict', 'too_old', 'sequence_gap', 'poison', 'expired', 'operator'))
+    check ("reason" in ('undecodable', 'invalid', 'unknown_type', 'wrong_partition', 'conflict', 'too_old',
+        'sequence_gap', 'poison', 'expired', 'operator'))
 );

@@ -19,8 +19,8 @@ macro_rules! lane_columns {
     };
 }
 
-const CREATE: &str = "insert into \"seriatim\".\"lane\" (\"topic\", \"partition\", \"next_offset\", \"epoch\", \"token\", \
-     \"batch\", \"owner\", \"incarnation\", \"relayed_batch\", \"relayed_index\") \
+const CREATE: &str = "insert into \"seriatim\".\"lane\" (\"topic\", \"partition\", \"next_offset\", \"epoch\", \
+     \"token\", \"batch\", \"owner\", \"incarnation\", \"relayed_batch\", \"relayed_index\") \
      values ($1, $2, $3, 0, '', 0, '', 1, 0, 0) on conflict do nothing";
 
 // Waits for the row's lock, then sees the row as the old owner's transaction has left it.
@@ -65,7 +65,8 @@ pub(super) async fn claim(
     let rows = open.rows(&doing, None, TAKE, arguments).await?;
     let row = rows.first().ok_or_else(|| Error::Retry(format!("{doing}: its row went away")))?;
     let claimed = (lane_row(row)?, cell::<chrono::DateTime<chrono::Utc>>(row, LANE_COLUMNS)?.timestamp_micros());
-    open.commit().await?;
+    // A claim without an answer is simply made again: it raises the epoch once more.
+    open.commit().await.map_err(|error| Error::Retry(format!("{doing}: {error}")))?;
     Ok(claimed)
 }
 

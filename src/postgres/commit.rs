@@ -23,8 +23,8 @@ use crate::{
     },
 };
 
-const MOVE: &str = "update \"seriatim\".\"lane\" l set \"batch\" = l.\"batch\" + 1, \"next_offset\" = r.\"next_offset\", \
-     \"incarnation\" = r.\"incarnation\", \"last_offset\" = r.\"last_offset\", \
+const MOVE: &str = "update \"seriatim\".\"lane\" l set \"batch\" = l.\"batch\" + 1, \
+     \"next_offset\" = r.\"next_offset\", \"incarnation\" = r.\"incarnation\", \"last_offset\" = r.\"last_offset\", \
      \"last_timestamp_ms\" = r.\"last_timestamp_ms\", \"last_digest\" = r.\"last_digest\", \
      \"relayed_batch\" = r.\"relayed_batch\", \"relayed_index\" = r.\"relayed_index\" \
      from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[], \

@@ -14,6 +14,8 @@ use crate::core::table::{Column, Table, Type};
 pub(super) enum Verb {
     /// Arguments: an array a column.
     Insert,
+    /// As [`Verb::Insert`], but a row that is there already stays as it is.
+    Offer,
     /// Arguments: an array a column, then the expected versions if the table has one.
     Update,
     /// Arguments: an array a key column.
@@ -58,6 +60,7 @@ fn derive(table: &Table, verb: Verb) -> String {
             let cells = comma(table.columns, given);
             format!("insert into {name} ({columns}) select {cells} from {}", rows(table.columns, None))
         }
+        Verb::Offer => format!("{} on conflict do nothing", derive(table, Verb::Insert)),
         Verb::Update => {
             let others = &table.columns[table.key..];
             let changed = if others.is_empty() { key } else { others };

@@ -76,13 +76,13 @@ pub(super) async fn trim(
     open.change(&doing, Some(table), text, arguments).await
 }
 
-/// Adds an operator's order.
+/// Adds an operator's order. One whose id is there already is the same order, sent again for want of an answer.
 pub(super) async fn order(open: &mut Open, statements: &mut Statements, command: &Row) -> Result<(), Error> {
     let table = &ledger::COMMAND;
     let row = merge::check_row(table, command)?;
     let mut arguments = Arguments::default();
     add_columns(&mut arguments, table.columns, &[row])?;
-    open.change("ordering a command", Some(table), statements.text(table, Verb::Insert), arguments).await?;
+    open.change("ordering a command", Some(table), statements.text(table, Verb::Offer), arguments).await?;
     Ok(())
 }
 

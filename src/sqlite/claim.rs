@@ -69,7 +69,8 @@ pub(super) async fn claim(
     let rows = open.rows(&doing, None, TAKE, arguments).await?;
     let row = rows.first().ok_or_else(|| Error::Retry(format!("{doing}: its row went away")))?;
     let claimed = (lane_row(row)?, clock(open).await?);
-    open.commit().await?;
+    // A claim without an answer is simply made again: it raises the epoch once more.
+    open.commit().await.map_err(|error| Error::Retry(format!("{doing}: {error}")))?;
     Ok(claimed)
 }
 

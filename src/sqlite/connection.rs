@@ -32,9 +32,10 @@ impl Open {
     /// Begins a transaction.
     pub(super) async fn begin(&mut self) -> Result<(), Error> {
         self.sent += 1;
-        self.in_transaction = true;
         let begun = self.connection.execute(BEGIN).await;
-        begun.map(drop).map_err(|error| error::of(&error, "beginning a transaction", None))
+        begun.map_err(|error| error::of(&error, "beginning a transaction", None))?;
+        self.in_transaction = true;
+        Ok(())
     }
 
     /// Ends a transaction. A refusal, of a foreign key for instance, leaves it open, to be rolled back.

@@ -14,6 +14,8 @@ use crate::core::table::{Column, Table, Type};
 pub(super) enum Verb {
     /// Argument: the rows.
     Insert,
+    /// As [`Verb::Insert`], but a row that is there already stays as it is.
+    Offer,
     /// Argument: the rows, each with the expected version behind it.
     Update,
     /// Argument: the keys.
@@ -56,6 +58,8 @@ fn derive(table: &Table, verb: Verb) -> String {
             let cells = comma(table.columns, given);
             format!("insert into {name} ({columns}) select {cells} from json_each(?1) r")
         }
+        // Without a condition the parser would take `on` for that of a join.
+        Verb::Offer => format!("{} where true on conflict do nothing", derive(table, Verb::Insert)),
         Verb::Update => {
             // A table that is all key has nothing to set but what is there.
             let from = if table.key == table.columns.len() { 0 } else { table.key };

@@ -15,6 +15,9 @@ use crate::core::{
 /// which the wire protocols' lengths could overflow.
 pub const CELL_BYTES_MAX: usize = 64 << 20;
 
+/// The largest commit. An array of a column must stay below what one message to a database may hold (1 GiB).
+pub const COMMIT_BYTES_MAX: usize = 256 << 20;
+
 /// What is done to one table in one transaction; each list sorted by key, no row twice.
 #[derive(Debug)]
 pub(crate) struct TableWrites<'a> {
@@ -22,6 +25,13 @@ pub(crate) struct TableWrites<'a> {
     pub(crate) inserts: Vec<&'a [Value]>,
     pub(crate) updates: Vec<(&'a [Value], Option<i64>)>,
     pub(crate) deletes: Vec<&'a [Value]>,
+}
+
+impl<'a> TableWrites<'a> {
+    fn rows(&self) -> impl Iterator<Item = &'a [Value]> {
+        let updates = self.updates.iter().map(|(row, _)| *row);
+        self.inserts.iter().copied().chain(updates).chain(self.deletes.iter().copied())
+    }
 }
 
 /// The lanes in the order in which their rows are locked.
@@ -57,7 +67,12 @@ pub(crate) fn merge(lanes: &[LaneCommit]) -> Result<Vec<TableWrites<'_>>, Error>
             }
         }
     }
-    by_name.into_values().map(sorted).collect()
+    let tables = by_name.into_values().map(sorted).collect::<Result<Vec<_>, _>>()?;
+    let bytes: usize = tables.iter().flat_map(TableWrites::rows).flatten().map(size).sum();
+    match bytes > COMMIT_BYTES_MAX {
+        true => Err(Error::Rejected(format!("a commit of {bytes} bytes is larger than any may be"))),
+        false => Ok(tables),
+    }
 }
 
 /// Checks what is asked of a table; a store then has rows of one shape to bind.
@@ -108,22 +123,42 @@ pub(crate) fn name(table: &Table) -> String {
 fn check_cells<'a>(table: &'static Table, cells: &'a [Value]) -> Result<&'a [Value], Error> {
     for (cell, column) in cells.iter().zip(table.columns) {
         let refused = |why: &str| Err(Error::Rejected(format!("{}.{} {why}", name(table), column.name)));
-        let bytes = match (cell, column.kind) {
-            (Value::Null, _) | (Value::Int(_), Type::Int) | (Value::Time(_), Type::Time) => 0,
+        match (cell, column.kind) {
             (Value::Text(text), Type::Text) if text.contains('\0') => return refused("holds a NUL"),
-            (Value::Text(text), Type::Text) => text.len(),
+            (Value::Json(text), Type::Json) if escapes_nul(text) => return refused("holds a NUL"),
             (Value::Json(text), Type::Json) if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() => {
                 return refused("holds no JSON document");
             }
-            (Value::Json(text), Type::Json) => text.len(),
-            (Value::Bytes(bytes), Type::Bytes) => bytes.len(),
+            (Value::Null, _)
+            | (Value::Int(_), Type::Int)
+            | (Value::Time(_), Type::Time)
+            | (Value::Text(_), Type::Text)
+            | (Value::Json(_), Type::Json)
+            | (Value::Bytes(_), Type::Bytes) => {}
             _ => return Err(Error::Stop(format!("{}.{} is of another type", name(table), column.name))),
-        };
-        if bytes > CELL_BYTES_MAX {
+        }
+        if size(cell) > CELL_BYTES_MAX {
             return refused("is larger than any cell may be");
         }
     }
     Ok(cells)
+}
+
+fn size(cell: &Value) -> usize {
+    match cell {
+        Value::Null => 0,
+        Value::Int(_) | Value::Time(_) => size_of::<i64>(),
+        Value::Text(text) | Value::Json(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+    }
+}
+
+/// A NUL written as an escape: valid JSON, but no text that `jsonb` can hold.
+fn escapes_nul(document: &str) -> bool {
+    document.match_indices("\\u0000").any(|(at, _)| {
+        let backslashes = document[..at].bytes().rev().take_while(|byte| *byte == b'\\').count();
+        backslashes % 2 == 0
+    })
 }
 
 fn sorted(mut writes: TableWrites<'_>) -> Result<TableWrites<'_>, Error> {
@@ -131,9 +166,7 @@ fn sorted(mut writes: TableWrites<'_>) -> Result<TableWrites<'_>, Error> {
     writes.inserts.sort_by(|a, b| a[..width].cmp(&b[..width]));
     writes.updates.sort_by(|a, b| a.0[..width].cmp(&b.0[..width]));
     writes.deletes.sort();
-    let updated = writes.updates.iter().map(|(row, _)| row);
-    let mut keys: Vec<_> =
-        writes.inserts.iter().chain(updated).chain(&writes.deletes).map(|row| &row[..width]).collect();
+    let mut keys: Vec<_> = writes.rows().map(|row| &row[..width]).collect();
     keys.sort();
     if keys.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(Error::Stop(format!("two changes to one row of {}", name(writes.table))));

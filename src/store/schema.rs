@@ -12,7 +12,7 @@ pub struct Script {
     pub version: i64,
     /// The word in the file's name.
     pub name: &'static str,
-    /// The statements.
+    /// The statements. In PostgreSQL each name carries its schema: no search path is set.
     pub sql: &'static str,
 }
 

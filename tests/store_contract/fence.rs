@@ -7,7 +7,7 @@ use std::sync::{
 
 use seriatim::{
     core::{
-        fence::{LastRecord, Position},
+        fence::{LaneRow, LastRecord, Position},
         table::{Change, Value, Want},
     },
     memory::MemoryStore,
@@ -122,6 +122,32 @@ pub async fn an_empty_commit_tells_the_time(database: Database) {
     let mut session = database.session().await;
     let answer = session.commit(&[]).await.unwrap();
     assert!(matches!(answer, Committed::All { now } if now > 0), "{answer:?}");
+}
+
+pub async fn sessions_side_by_side_do_not_disturb_each_other(database: Database) {
+    let (lanes, rounds) = (6, 15);
+    let mut writers = Vec::new();
+    for writer in 0..lanes {
+        let mut session = database.session().await;
+        writers.push(tokio::spawn(async move {
+            // Two lanes each, handed over in either order.
+            let mut rows =
+                vec![claim(&mut *session, &lane(writer)).await, claim(&mut *session, &lane(lanes + writer)).await];
+            for round in 0..rounds {
+                rows.reverse();
+                let id = |row: &LaneRow| format!("{}-{round}", row.lane.partition);
+                let commits: Vec<_> = rows.iter().map(|row| batch(row, vec![main(&id(row))])).collect();
+                assert!(matches!(session.commit(&commits).await.unwrap(), Committed::All { .. }));
+                rows = rows.iter().map(after).collect();
+            }
+        }));
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let want = Want::Scan { prefix: vec![], after: None, limit: 1000 };
+    let read = database.session().await.load(&[(&MAIN, want)]).await.unwrap().remove(0);
+    assert_eq!(read.len(), usize::try_from(2 * lanes * rounds).unwrap());
 }
 
 #[tokio::test]

@@ -229,7 +229,8 @@ async fn columns(database: &Database, table: &Table) -> (Vec<(String, String)>, 
     let rows = sqlx::query(sql).bind(table.schema).bind(table.name).fetch_all(&mut connection).await.unwrap();
     let columns = rows.iter().map(|row| (row.get("name"), row.get("type"))).collect();
     let sql = "select column_name::text as name from information_schema.key_column_usage \
-               where table_schema = $1 and table_name = $2 and constraint_name = $2 || '_pkey' order by ordinal_position";
+               where table_schema = $1 and table_name = $2 and constraint_name = $2 || '_pkey' \
+               order by ordinal_position";
     let key = sqlx::query(sql).bind(table.schema).bind(table.name).fetch_all(&mut connection).await.unwrap();
     (columns, key.iter().map(|row| row.get("name")).collect())
 }

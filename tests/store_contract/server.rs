@@ -1,4 +1,4 @@
-//! Claims about waiting for others, and about connections that end: PostgreSQL's alone.
+//! Claims about waiting for others, and about connections that end.
 
 use std::time::Duration;
 
@@ -8,11 +8,12 @@ use seriatim::{
         table::{Change, Value, Want},
     },
     postgres::{PostgresStore, Settings},
+    sqlite::{self, SqliteStore},
     store::{Committed, Error, Store},
 };
-use sqlx::{Executor, PgConnection};
+use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
 
-use crate::database::{Database, MAIN, POSTGRES_SCHEMA, after, batch, claim, lane};
+use crate::database::{Database, MAIN, POSTGRES_SCHEMA, Place, SQLITE_SCHEMA, after, batch, claim, lane};
 
 pub async fn claim_waits_for_a_running_transaction(database: Database) {
     let mut session = database.session().await;
@@ -107,8 +108,10 @@ pub async fn a_database_that_is_gone_says_retry(database: Database) {
 pub async fn rows_are_found_by_index(database: Database) {
     let mut beside = database.beside().await;
     // Far more rows than a table that was planned for when it was empty.
-    let fill = "insert into seriatim.outbox (topic, partition, batch, idx, to_topic, to_partition, timestamp_ms, headers) \
-                select 'trials', p, n, 0, 'elsewhere', 0, 0, '[]' from generate_series(0, 9) p, generate_series(1, 2000) n";
+    let fill = "insert into seriatim.outbox \
+                (topic, partition, batch, idx, to_topic, to_partition, timestamp_ms, headers) \
+                select 'trials', p, n, 0, 'elsewhere', 0, 0, '[]' \
+                from generate_series(0, 9) p, generate_series(1, 2000) n";
     let mut session = database.session().await;
     let (found, absent) = (vec![vec![Value::Text("trials".to_owned()), Value::Int(3), Value::Int(7)]], vec![]);
     let wants = [
@@ -132,6 +135,24 @@ pub async fn rows_are_found_by_index(database: Database) {
     .unwrap();
     let ours: Vec<_> = scanned.iter().filter(|name| TABLES.iter().any(|table| table.name == *name)).collect();
     assert!(ours.is_empty(), "read from end to end: {ours:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_another_process_holds_says_retry() {
+    let database = Database::sqlite().await;
+    let Place::Sqlite { file } = &database.place else { unreachable!() };
+    let mut settings = sqlite::Settings::new(format!("sqlite:{}", file.display()));
+    settings.busy_timeout = Duration::from_millis(50);
+    let mut session = SqliteStore::open(settings, &SQLITE_SCHEMA).await.unwrap().session().await.unwrap();
+    let row = claim(&mut *session, &lane(0)).await;
+    let mut other = SqliteConnection::connect(&format!("sqlite:{}", file.display())).await.unwrap();
+    other.execute("begin immediate").await.unwrap();
+    for answer in [session.commit(&[batch(&row, vec![])]).await.err(), session.look(&[lane(0)]).await.err()] {
+        assert!(matches!(answer, Some(Error::Retry(_))), "{answer:?}");
+    }
+    assert_eq!(session.peek(&lane(0)).await.unwrap(), Some(row.clone()), "peeking does not wait");
+    other.execute("rollback").await.unwrap();
+    assert!(matches!(session.commit(&[batch(&row, vec![])]).await.unwrap(), Committed::All { .. }));
 }
 
 /// Waits until a session waits for a lock.

@@ -110,8 +110,8 @@ pub async fn an_order_is_found_by_its_lane(database: Database) {
     let prefix = Want::Keys(vec![vec![text("trials"), Value::Int(0)]]);
     let read = session.load(&[(&COMMAND, prefix)]).await.unwrap().remove(0);
     assert_eq!(read, [order("1"), order("2")]);
-    let again = session.order(order("1")).await;
-    assert!(matches!(again, Err(Error::Stop(_))), "an order's id is its own: {again:?}");
+    // For want of an answer an order may be sent again.
+    session.order(order("1")).await.unwrap();
     assert_eq!(scan(&mut *session, &COMMAND).await.len(), 2);
 }
 
