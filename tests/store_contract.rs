@@ -15,6 +15,8 @@ mod rows;
 mod schema;
 #[path = "store_contract/server.rs"]
 mod server;
+#[path = "store_contract/shop.rs"]
+mod shop;
 #[path = "store_contract/upkeep.rs"]
 mod upkeep;
 
@@ -84,6 +86,9 @@ contract! {
             tables_have_the_declared_columns,
             entities_are_shown_with_what_is_unwell,
             what_is_still_to_be_undone_is_shown,
+        },
+        shop::{
+            the_shops_tables_take_what_they_should_and_nothing_else,
         },
     }
     a server: {
