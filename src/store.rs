@@ -4,6 +4,9 @@
 //! one task; no call may be cancelled half-way (a dropped `begin` leaves an open transaction). After
 //! [`Error::Retry`] or [`Error::Unknown`] the session opens a fresh connection by itself at the next call.
 
+pub(crate) mod merge;
+pub mod schema;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;

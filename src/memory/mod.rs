@@ -1,1 +1,188 @@
 //! The store for simulation: everything in memory.
+//!
+//! It keeps the promises of the databases about existence, versions and fences, each call being one
+//! transaction under one mutex. It has no checks and no foreign keys. Time comes from a function, so that
+//! a simulation can drive it.
+
+mod rows;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+
+use self::rows::Tables;
+use crate::{
+    core::{
+        fence::{Fence, LaneCommit, LaneRow, Position},
+        ledger,
+        record::LaneId,
+        table::{Key, Row, Table, Value, Want},
+    },
+    store::{
+        Committed, Error, Session, Store,
+        merge::{self, TableWrites},
+    },
+};
+
+/// A store in memory. Clones share it.
+#[derive(Clone)]
+pub struct MemoryStore {
+    identity: Arc<str>,
+    clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    data: Arc<Mutex<Data>>,
+}
+
+/// All that is kept.
+#[derive(Debug, Default)]
+struct Data {
+    lanes: BTreeMap<LaneId, LaneRow>,
+    topics: BTreeMap<String, i32>,
+    tables: Tables,
+}
+
+impl MemoryStore {
+    /// An empty store with this identity; `clock` tells microseconds since the epoch.
+    pub fn new(identity: &str, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        Self { identity: identity.into(), clock: Arc::new(clock), data: Arc::default() }
+    }
+
+    fn data(&self) -> MutexGuard<'_, Data> {
+        // No call leaves half a change behind, so what a panicking holder left is whole.
+        self.data.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn session(&self) -> Result<Box<dyn Session>, Error> {
+        Ok(Box::new(MemorySession { store: self.clone(), statements: 0 }))
+    }
+}
+
+#[derive(Debug)]
+struct MemorySession {
+    store: MemoryStore,
+    statements: u64,
+}
+
+#[async_trait]
+impl Session for MemorySession {
+    async fn identity(&mut self) -> Result<String, Error> {
+        self.statements += 1;
+        Ok(self.store.identity.to_string())
+    }
+
+    async fn partitions(&mut self, counts: &BTreeMap<String, i32>) -> Result<BTreeMap<String, i32>, Error> {
+        self.statements += 2;
+        let topics = &mut self.store.data().topics;
+        let register = |(name, count): (&String, &i32)| (name.clone(), *topics.entry(name.clone()).or_insert(*count));
+        Ok(counts.iter().map(register).collect())
+    }
+
+    async fn claim(&mut self, lane: &LaneId, token: &str, owner: &str, start: i64) -> Result<(LaneRow, i64), Error> {
+        self.statements += 4;
+        let mut data = self.store.data();
+        let row = data.lanes.entry(lane.clone()).or_insert_with(|| LaneRow {
+            lane: lane.clone(),
+            fence: Fence { next_offset: start, epoch: 0, token: String::new(), batch: 0 },
+            incarnation: 1,
+            last: None,
+            relayed: Position::default(),
+            owner: String::new(),
+        });
+        row.fence.epoch += 1;
+        token.clone_into(&mut row.fence.token);
+        owner.clone_into(&mut row.owner);
+        Ok((row.clone(), (self.store.clock)()))
+    }
+
+    async fn peek(&mut self, lane: &LaneId) -> Result<Option<LaneRow>, Error> {
+        self.statements += 1;
+        Ok(self.store.data().lanes.get(lane).cloned())
+    }
+
+    async fn load(&mut self, wants: &[(&'static Table, Want)]) -> Result<Vec<Vec<Row>>, Error> {
+        self.statements += wants.len() as u64;
+        let data = self.store.data();
+        wants.iter().map(|(table, want)| data.tables.load(table, want)).collect()
+    }
+
+    async fn commit(&mut self, lanes: &[LaneCommit]) -> Result<Committed, Error> {
+        let sorted = merge::in_lock_order(lanes)?;
+        let tables = merge::merge(lanes)?;
+        self.statements += 4 + tables.len() as u64;
+        let mut data = self.store.data();
+        let whole = |commit: &LaneCommit| data.lanes.get(&commit.lane).map(|row| &row.fence) == Some(&commit.expected);
+        let fenced: Vec<_> = sorted.iter().filter(|commit| !whole(commit)).map(|commit| commit.lane.clone()).collect();
+        if !fenced.is_empty() {
+            return Ok(Committed::Fenced(fenced));
+        }
+        // All checks come before the first change: what is refused leaves nothing behind.
+        for writes in &tables {
+            data.tables.check(writes)?;
+        }
+        for writes in &tables {
+            data.tables.apply(writes);
+        }
+        for commit in sorted {
+            if let Some(row) = data.lanes.get_mut(&commit.lane) {
+                row.fence.batch += 1;
+                row.fence.next_offset = commit.next_offset;
+                row.incarnation = commit.incarnation;
+                row.last.clone_from(&commit.last);
+                row.relayed = commit.relayed;
+            }
+        }
+        Ok(Committed::All { now: (self.store.clock)() })
+    }
+
+    async fn look(&mut self, lanes: &[LaneId]) -> Result<(Vec<LaneRow>, i64), Error> {
+        self.statements += 2;
+        let data = self.store.data();
+        let mut wanted: Vec<_> = lanes.iter().collect();
+        wanted.sort();
+        let found = wanted.into_iter().filter_map(|lane| data.lanes.get(lane).cloned()).collect();
+        Ok((found, (self.store.clock)()))
+    }
+
+    async fn order(&mut self, command: Row) -> Result<(), Error> {
+        self.statements += 1;
+        let row = merge::check_row(&ledger::COMMAND, &command)?;
+        let writes = TableWrites { table: &ledger::COMMAND, inserts: vec![row], updates: vec![], deletes: vec![] };
+        let mut data = self.store.data();
+        // An order whose id is there already is the same order, sent again.
+        if data.tables.check(&writes).is_ok() {
+            data.tables.apply(&writes);
+        }
+        Ok(())
+    }
+
+    async fn trim_outbox(&mut self, lane: &LaneId, upto: Position, limit: i64) -> Result<u64, Error> {
+        self.statements += 1;
+        let mut data = self.store.data();
+        let data = &mut *data;
+        Ok(data.tables.trim_outbox(&data.lanes, lane, upto, limit))
+    }
+
+    async fn trim(&mut self, table: &'static Table, prefix: &Key, upto: &Value, limit: i64) -> Result<u64, Error> {
+        self.statements += 1;
+        let mut bound = prefix.clone();
+        bound.push(upto.clone());
+        merge::check_key(table, &bound)?;
+        Ok(self.store.data().tables.trim(table, &bound, limit))
+    }
+
+    fn statements(&self) -> u64 {
+        self.statements
+    }
+}

@@ -1,0 +1,146 @@
+//! Tables as ordered maps from key to row: the same answers as the databases', in the same order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
+
+use crate::{
+    core::{
+        fence::{LaneRow, Position},
+        ledger,
+        record::LaneId,
+        table::{Key, Row, Table, Value, Want},
+    },
+    store::{
+        Error,
+        merge::{self, TableWrites},
+    },
+};
+
+/// How many rows are looked at for each that may be deleted from the outbox, as in the other stores.
+const LOOKED_AT_PER_TRIMMED: usize = 16;
+
+type Rows = BTreeMap<Key, Row>;
+
+/// All tables by schema and name.
+#[derive(Debug, Default)]
+pub(super) struct Tables(BTreeMap<(&'static str, &'static str), Rows>);
+
+impl Tables {
+    /// Reads what is wanted.
+    pub(super) fn load(&self, table: &'static Table, want: &Want) -> Result<Vec<Row>, Error> {
+        merge::check_want(table, want)?;
+        match want {
+            Want::Keys(keys) if keys.iter().any(Vec::is_empty) => {
+                Err(Error::Stop(format!("rows of {} are wanted by keys without a cell", merge::name(table))))
+            }
+            Want::Keys(keys) => {
+                let distinct: BTreeSet<&Key> = keys.iter().collect();
+                Ok(distinct
+                    .into_iter()
+                    .flat_map(|key| self.beginning(table, key))
+                    .map(|(_, row)| row.clone())
+                    .collect())
+            }
+            Want::Scan { prefix, after, limit } => {
+                let later = |key: &Key| after.as_ref().is_none_or(|after| key > after);
+                let found = self.beginning(table, prefix).filter(|(key, _)| later(key));
+                Ok(found.take(*limit).map(|(_, row)| row.clone()).collect())
+            }
+        }
+    }
+
+    /// Says what a database would say about rows that are not as the writer holds them to be.
+    pub(super) fn check(&self, writes: &TableWrites<'_>) -> Result<(), Error> {
+        let table = writes.table;
+        let held = |cells: &[Value]| self.rows(table).and_then(|rows| rows.get(&cells[..table.key]));
+        let version = |row: &Row| match table.version.map(|place| &row[place]) {
+            Some(Value::Int(version)) => Some(*version),
+            _ => None,
+        };
+        let moved =
+            |what: &str| Err(Error::Stop(format!("writing {}: {what} under a whole fence", merge::name(table))));
+        if writes.inserts.iter().any(|row| held(row).is_some()) {
+            return moved("a row that should be new exists");
+        }
+        for (row, expected) in &writes.updates {
+            match held(row) {
+                None => return moved("a row to be updated is absent"),
+                Some(held) if table.version.is_some() && expected.is_some() && version(held) != *expected => {
+                    return moved("a version has moved");
+                }
+                Some(_) => {}
+            }
+        }
+        if writes.deletes.iter().any(|key| held(key).is_none()) {
+            return moved("a row to be deleted is absent");
+        }
+        Ok(())
+    }
+
+    /// Writes what was checked.
+    pub(super) fn apply(&mut self, writes: &TableWrites<'_>) {
+        let width = writes.table.key;
+        let rows = self.0.entry((writes.table.schema, writes.table.name)).or_default();
+        let updates = writes.updates.iter().map(|(row, _)| row);
+        for row in writes.inserts.iter().chain(updates) {
+            rows.insert(row[..width].to_vec(), row.to_vec());
+        }
+        for key in &writes.deletes {
+            rows.remove(*key);
+        }
+    }
+
+    /// Deletes the first rows that begin with all but the last cell of `bound` and are at most at it.
+    pub(super) fn trim(&mut self, table: &'static Table, bound: &Key, limit: i64) -> u64 {
+        let Some((upto, prefix)) = bound.split_last() else { return 0 };
+        let below = |key: &Key| key[prefix.len()] <= *upto;
+        let gone = self.beginning(table, prefix).map(|(key, _)| key).filter(|key| below(key));
+        let gone = gone.take(usize::try_from(limit).unwrap_or(0)).cloned().collect();
+        self.remove(table, gone)
+    }
+
+    /// Deletes messages that nobody needs any more; see the other stores for whom they are kept.
+    pub(super) fn trim_outbox(
+        &mut self,
+        lanes: &BTreeMap<LaneId, LaneRow>,
+        lane: &LaneId,
+        upto: Position,
+        limit: i64,
+    ) -> u64 {
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let sender = vec![Value::Text(lane.topic.clone()), Value::Int(i64::from(lane.partition))];
+        let last = [Value::Int(upto.batch), Value::Int(upto.index)];
+        let relayed = |key: &Key| key[2..] <= last[..];
+        let looked_at = self.beginning(&ledger::OUTBOX, &sender).filter(|(key, _)| relayed(key));
+        let needed = |row: &Row| {
+            let (to_topic, to_partition, link_sequence) = (&row[4], &row[5], &row[6]);
+            let link = [to_topic, to_partition, &sender[0], &sender[1]].map(Clone::clone).to_vec();
+            let ours = || lanes.keys().any(|lane| Value::Text(lane.topic.clone()) == *to_topic);
+            match self.rows(&ledger::LINK_IN).and_then(|links| links.get(&link)) {
+                _ if *link_sequence == Value::Null => false,
+                Some(link_in) => link_in[4] < *link_sequence,
+                None => ours(),
+            }
+        };
+        let looked_at = looked_at.take(limit.saturating_mul(LOOKED_AT_PER_TRIMMED));
+        let gone = looked_at.filter(|(_, row)| !needed(row)).take(limit).map(|(key, _)| key.clone()).collect();
+        self.remove(&ledger::OUTBOX, gone)
+    }
+
+    fn rows(&self, table: &Table) -> Option<&Rows> {
+        self.0.get(&(table.schema, table.name))
+    }
+
+    fn beginning<'a>(&'a self, table: &Table, prefix: &'a [Value]) -> impl Iterator<Item = (&'a Key, &'a Row)> {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let rows = self.rows(table).into_iter().flat_map(move |rows| rows.range::<[Value], _>(from));
+        rows.take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    fn remove(&mut self, table: &Table, keys: Vec<Key>) -> u64 {
+        let Some(rows) = self.0.get_mut(&(table.schema, table.name)) else { return 0 };
+        keys.iter().filter(|key| rows.remove(*key).is_some()).count() as u64
+    }
+}

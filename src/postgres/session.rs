@@ -1,0 +1,98 @@
+//! One session: lends its connection to each call and takes it back only if the call went well.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+
+use super::{Address, claim, commit, connection::Open, load, sql::Statements, trim};
+use crate::{
+    core::{
+        fence::{LaneCommit, LaneRow, Position},
+        record::LaneId,
+        table::{Key, Row, Table, Value, Want},
+    },
+    store::{Committed, Error, Session},
+};
+
+/// A connection of its own, made anew after every error.
+#[derive(Debug)]
+pub(super) struct PostgresSession {
+    address: Arc<Address>,
+    open: Option<Open>,
+    statements: Statements,
+    /// Statements that connections which are gone have sent.
+    sent: u64,
+}
+
+/// Runs one call. While it runs the session has no connection: if the call fails or is dropped, so is the
+/// connection, and the next call makes a new one.
+macro_rules! lend {
+    ($session:ident, |$open:ident| $call:expr) => {{
+        let mut lent = match $session.open.take() {
+            Some(open) => open,
+            None => Open::new(&$session.address).await?,
+        };
+        let $open = &mut lent;
+        let answer = $call.await;
+        if answer.is_ok() {
+            $session.open = Some(lent);
+        } else {
+            $session.sent += lent.sent;
+        }
+        answer
+    }};
+}
+
+impl PostgresSession {
+    pub(super) async fn new(address: Arc<Address>) -> Result<Self, Error> {
+        let open = Some(Open::new(&address).await?);
+        Ok(Self { address, open, statements: Statements::default(), sent: 0 })
+    }
+}
+
+#[async_trait]
+impl Session for PostgresSession {
+    async fn identity(&mut self) -> Result<String, Error> {
+        lend!(self, |open| trim::identity(open))
+    }
+
+    async fn partitions(&mut self, counts: &BTreeMap<String, i32>) -> Result<BTreeMap<String, i32>, Error> {
+        lend!(self, |open| trim::partitions(open, counts))
+    }
+
+    async fn claim(&mut self, lane: &LaneId, token: &str, owner: &str, start: i64) -> Result<(LaneRow, i64), Error> {
+        lend!(self, |open| claim::claim(open, lane, token, owner, start))
+    }
+
+    async fn peek(&mut self, lane: &LaneId) -> Result<Option<LaneRow>, Error> {
+        lend!(self, |open| claim::peek(open, lane))
+    }
+
+    async fn load(&mut self, wants: &[(&'static Table, Want)]) -> Result<Vec<Vec<Row>>, Error> {
+        lend!(self, |open| load::load(open, &mut self.statements, wants))
+    }
+
+    async fn commit(&mut self, lanes: &[LaneCommit]) -> Result<Committed, Error> {
+        lend!(self, |open| commit::commit(open, &mut self.statements, lanes))
+    }
+
+    async fn look(&mut self, lanes: &[LaneId]) -> Result<(Vec<LaneRow>, i64), Error> {
+        lend!(self, |open| claim::look(open, lanes))
+    }
+
+    async fn order(&mut self, command: Row) -> Result<(), Error> {
+        lend!(self, |open| trim::order(open, &mut self.statements, &command))
+    }
+
+    async fn trim_outbox(&mut self, lane: &LaneId, upto: Position, limit: i64) -> Result<u64, Error> {
+        lend!(self, |open| trim::trim_outbox(open, lane, upto, limit))
+    }
+
+    async fn trim(&mut self, table: &'static Table, prefix: &Key, upto: &Value, limit: i64) -> Result<u64, Error> {
+        lend!(self, |open| trim::trim(open, &mut self.statements, table, prefix, upto, limit))
+    }
+
+    fn statements(&self) -> u64 {
+        self.sent + self.open.as_ref().map_or(0, |open| open.sent)
+    }
+}

@@ -1,0 +1,162 @@
+//! Derives SQL from declared tables: one text a table and verb, whatever the number of rows.
+//!
+//! The only file that vouches for made-up SQL. It is safe because nothing but names from `static` tables
+//! goes into it, quoted; every value is an argument. Columns travel as arrays, one a column.
+
+use std::{collections::HashMap, sync::Arc};
+
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+use crate::core::table::{Column, Table, Type};
+
+/// What is done to a table; the number is that of the key cells given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Verb {
+    /// Arguments: an array a column.
+    Insert,
+    /// As [`Verb::Insert`], but a row that is there already stays as it is.
+    Offer,
+    /// Arguments: an array a column, then the expected versions if the table has one.
+    Update,
+    /// Arguments: an array a key column.
+    Delete,
+    /// Arguments: an array for each of so many leading key columns.
+    Keys(usize),
+    /// Arguments: so many leading key cells, then the limit.
+    Scan(usize),
+    /// Arguments: so many leading key cells, the other key cells of the last row seen, then the limit.
+    ScanAfter(usize),
+    /// Arguments: so many leading key cells, the bound of the next one, then the limit.
+    Trim(usize),
+}
+
+/// The texts made so far.
+#[derive(Debug, Default)]
+pub(super) struct Statements(HashMap<(&'static str, &'static str, Verb), Arc<str>>);
+
+impl Statements {
+    /// The text for a verb and a table.
+    pub(super) fn text(&mut self, table: &'static Table, verb: Verb) -> SqlStr {
+        let text = self.0.entry((table.schema, table.name, verb)).or_insert_with(|| derive(table, verb).into());
+        AssertSqlSafe(Arc::clone(text)).into_sql_str()
+    }
+}
+
+/// Vouches for a view's or a script's text, which is made of names and literals of the program alone.
+pub(super) fn vouch(text: String) -> SqlStr {
+    AssertSqlSafe(text).into_sql_str()
+}
+
+fn derive(table: &Table, verb: Verb) -> String {
+    let name = name(table);
+    let key = &table.columns[..table.key];
+    let selected = comma(table.columns, |column| match column.kind {
+        Type::Json => format!("t.\"{}\"::text", column.name),
+        _ => format!("t.\"{}\"", column.name),
+    });
+    match verb {
+        Verb::Insert => {
+            let columns = comma(table.columns, quoted);
+            let cells = comma(table.columns, given);
+            format!("insert into {name} ({columns}) select {cells} from {}", rows(table.columns, None))
+        }
+        Verb::Offer => format!("{} on conflict do nothing", derive(table, Verb::Insert)),
+        Verb::Update => {
+            let others = &table.columns[table.key..];
+            let changed = if others.is_empty() { key } else { others };
+            let set = comma(changed, |column| format!("{} = {}", quoted(column), given(column)));
+            let version = table.version.map(|place| &table.columns[place]);
+            let expected = version.map_or_else(String::new, |column| {
+                format!(" and (r.\"expected version\" is null or t.{} = r.\"expected version\")", quoted(column))
+            });
+            let rows = rows(table.columns, version.map(|_| "expected version"));
+            format!("update {name} t set {set} from {rows} where {}{expected}", matching(key))
+        }
+        Verb::Delete => format!("delete from {name} t using {} where {}", rows(key, None), matching(key)),
+        Verb::Keys(width) => {
+            let (given, order) = (&key[..width], comma(key, |column| format!("t.{}", quoted(column))));
+            format!(
+                "select {selected} from {} join {name} t on {} order by {order}",
+                rows(given, None),
+                matching(given)
+            )
+        }
+        Verb::Scan(width) | Verb::ScanAfter(width) => {
+            let mut conditions: Vec<_> = (1..).zip(&key[..width]).map(|(n, column)| equal(n, column)).collect();
+            let mut last = width;
+            if matches!(verb, Verb::ScanAfter(_)) {
+                let rest = &key[width..];
+                let left = comma(rest, |column| format!("t.{}", quoted(column)));
+                let right: Vec<_> = (width + 1..).zip(rest).map(|(n, column)| single(n, column)).collect();
+                conditions.push(format!("({left}) > ({})", right.join(", ")));
+                last = table.key;
+            }
+            let found = if conditions.is_empty() { "true".to_owned() } else { conditions.join(" and ") };
+            let order = comma(key, |column| format!("t.{}", quoted(column)));
+            format!("select {selected} from {name} t where {found} order by {order} limit ${}::bigint", last + 1)
+        }
+        Verb::Trim(width) => {
+            let mut conditions: Vec<_> = (1..).zip(&key[..width]).map(|(n, column)| equal(n, column)).collect();
+            let next = &key[width];
+            conditions.push(format!("t.{} <= {}", quoted(next), single(width + 1, next)));
+            let columns = comma(key, |column| format!("t.{}", quoted(column)));
+            let found = conditions.join(" and ");
+            let limit = width + 2;
+            format!(
+                "delete from {name} d using (select {columns} from {name} t where {found} order by {columns} \
+                 limit ${limit}::bigint) t where {}",
+                key.iter().map(|c| format!("d.{0} = t.{0}", quoted(c))).collect::<Vec<_>>().join(" and ")
+            )
+        }
+    }
+}
+
+/// The arrays, side by side, as rows `r`.
+fn rows(columns: &[Column], extra: Option<&str>) -> String {
+    let mut arrays: Vec<_> =
+        (1..).zip(columns).map(|(n, column)| format!("${n}::{}[]", sent_as(column.kind))).collect();
+    let mut names: Vec<_> = columns.iter().map(quoted).collect();
+    if let Some(extra) = extra {
+        arrays.push(format!("${}::bigint[]", columns.len() + 1));
+        names.push(format!("\"{extra}\""));
+    }
+    format!("unnest({}) as r({})", arrays.join(", "), names.join(", "))
+}
+
+fn matching(key: &[Column]) -> String {
+    key.iter().map(|column| format!("t.{0} = r.{0}", quoted(column))).collect::<Vec<_>>().join(" and ")
+}
+
+fn equal(number: usize, column: &Column) -> String {
+    format!("t.{} = {}", quoted(column), single(number, column))
+}
+
+fn single(number: usize, column: &Column) -> String {
+    format!("${number}::{}", sent_as(column.kind))
+}
+
+fn given(column: &Column) -> String {
+    let cast = if column.kind == Type::Json { "::jsonb" } else { "" };
+    format!("r.{}{cast}", quoted(column))
+}
+
+fn sent_as(kind: Type) -> &'static str {
+    match kind {
+        Type::Text | Type::Json => "text",
+        Type::Int => "bigint",
+        Type::Bytes => "bytea",
+        Type::Time => "timestamptz",
+    }
+}
+
+fn name(table: &Table) -> String {
+    format!("\"{}\".\"{}\"", table.schema, table.name)
+}
+
+fn quoted(column: &Column) -> String {
+    format!("\"{}\"", column.name)
+}
+
+fn comma(columns: &[Column], text: impl Fn(&Column) -> String) -> String {
+    columns.iter().map(text).collect::<Vec<_>>().join(", ")
+}

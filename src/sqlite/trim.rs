@@ -1,0 +1,117 @@
+//! What nobody needs any more, a bounded number of rows at a time; and the small registers.
+
+use std::collections::BTreeMap;
+
+use super::{
+    connection::{Arguments, Open, cell},
+    load::{add_single, as_json},
+    sql::{Statements, Verb},
+};
+use crate::{
+    core::{
+        fence::Position,
+        ledger,
+        record::LaneId,
+        table::{Key, Row, Table, Value},
+    },
+    store::{Error, merge},
+};
+
+/// How many rows are looked at for each that may be deleted: what a slow lane still needs is passed over, but
+/// not without end.
+const LOOKED_AT_PER_TRIMMED: i64 = 16;
+
+// A message is needed while its receiver is a lane of this store whose mark has not reached its number. A
+// topic is one of this store's if a lane of it has ever been claimed here, or has taken a message of ours;
+// a topic that no lane has claimed yet cannot be told from one outside.
+const TRIM_OUTBOX: &str = "delete from \"seriatim_outbox\" where \"topic\" = ?1 and \"partition\" = ?2 \
+     and (\"batch\", \"idx\") in ( \
+     select w.\"batch\", w.\"idx\" from ( \
+     select \"batch\", \"idx\", \"to_topic\", \"to_partition\", \"link_sequence\" from \"seriatim_outbox\" \
+     where \"topic\" = ?1 and \"partition\" = ?2 and (\"batch\", \"idx\") <= (?3, ?4) \
+     order by \"batch\", \"idx\" limit ?6) w \
+     left join \"seriatim_link_in\" i on i.\"topic\" = w.\"to_topic\" and i.\"partition\" = w.\"to_partition\" \
+     and i.\"from_topic\" = ?1 and i.\"from_partition\" = ?2 \
+     where w.\"link_sequence\" is null or i.\"mark\" >= w.\"link_sequence\" or (i.\"mark\" is null and not exists \
+     (select 1 from \"seriatim_lane\" h where h.\"topic\" = w.\"to_topic\")) \
+     order by w.\"batch\", w.\"idx\" limit ?5)";
+
+const REGISTER: &str = "insert into \"seriatim_topic\" (\"name\", \"partitions\") \
+     select r.value ->> 0, r.value ->> 1 from json_each(?1) r where true on conflict do nothing";
+
+const REGISTERED: &str = "select t.\"name\", t.\"partitions\" from json_each(?1) r \
+     cross join \"seriatim_topic\" t on t.\"name\" = (r.value ->> 0)";
+
+/// Deletes what lies below every mark.
+pub(super) async fn trim_outbox(open: &mut Open, lane: &LaneId, upto: Position, limit: i64) -> Result<u64, Error> {
+    let mut arguments = Arguments::default();
+    arguments.add(lane.topic.clone())?;
+    arguments.add(i64::from(lane.partition))?;
+    arguments.add(upto.batch)?;
+    arguments.add(upto.index)?;
+    arguments.add(limit.max(0))?;
+    arguments.add(limit.max(0).saturating_mul(LOOKED_AT_PER_TRIMMED))?;
+    open.change("trimming the outbox", Some(&ledger::OUTBOX), TRIM_OUTBOX, arguments).await
+}
+
+/// Deletes the first rows of a range.
+pub(super) async fn trim(
+    open: &mut Open,
+    statements: &mut Statements,
+    table: &'static Table,
+    prefix: &Key,
+    upto: &Value,
+    limit: i64,
+) -> Result<u64, Error> {
+    let mut bound = prefix.clone();
+    bound.push(upto.clone());
+    merge::check_key(table, &bound)?;
+    let mut arguments = Arguments::default();
+    for cell in &bound {
+        add_single(&mut arguments, cell)?;
+    }
+    arguments.add(limit.max(0))?;
+    let doing = format!("trimming {}", merge::name(table));
+    let text = statements.text(table, Verb::Trim(prefix.len()));
+    open.change(&doing, Some(table), text, arguments).await
+}
+
+/// Adds an operator's order. One whose id is there already is the same order, sent again for want of an answer.
+pub(super) async fn order(open: &mut Open, statements: &mut Statements, command: &Row) -> Result<(), Error> {
+    let table = &ledger::COMMAND;
+    let row = merge::check_row(table, command)?;
+    let mut arguments = Arguments::default();
+    arguments.add(as_json(std::iter::once((row, None))))?;
+    open.change("ordering a command", Some(table), statements.text(table, Verb::Offer), arguments).await?;
+    Ok(())
+}
+
+/// The store's random id.
+pub(super) async fn identity(open: &mut Open) -> Result<String, Error> {
+    let sql = "select \"identity\" from \"seriatim_store\"";
+    let rows = open.rows("reading the store's identity", None, sql, Arguments::default()).await?;
+    match rows.first() {
+        Some(row) => cell(row, 0),
+        None => Err(Error::Stop("the database holds no store identity; run `seriatim migrate up`".to_owned())),
+    }
+}
+
+/// Registers what is not registered yet; the first count stays.
+pub(super) async fn partitions(
+    open: &mut Open,
+    counts: &BTreeMap<String, i32>,
+) -> Result<BTreeMap<String, i32>, Error> {
+    let pairs: Vec<_> = counts.iter().map(|(name, count)| serde_json::json!([name, count])).collect();
+    let pairs = serde_json::Value::Array(pairs).to_string();
+    let mut arguments = Arguments::default();
+    arguments.add(pairs.clone())?;
+    open.change("registering partition counts", None, REGISTER, arguments).await?;
+    let mut arguments = Arguments::default();
+    arguments.add(pairs)?;
+    let rows = open.rows("reading partition counts", None, REGISTERED, arguments).await?;
+    let read = |row| {
+        let count = i32::try_from(cell::<i64>(row, 1)?);
+        Ok((cell(row, 0)?, count.map_err(|_| Error::Stop("a partition count is out of range".to_owned()))?))
+    };
+    rows.iter().map(read).collect()
+}

@@ -1,0 +1,157 @@
+//! Claims about what is trimmed, and about the small registers.
+
+use std::collections::BTreeMap;
+
+use seriatim::{
+    core::{
+        fence::{LaneRow, Position},
+        ledger::{COMMAND, LINK_IN, OUTBOX, SEEN},
+        record::LaneId,
+        table::{Change, Row, Table, Value, Want},
+    },
+    store::{Committed, Error, Session},
+};
+
+use crate::database::{Database, after, batch, claim, lane};
+
+pub async fn trim_is_bounded_and_keeps_what_is_above(database: Database) {
+    let mut session = database.session().await;
+    let row = claim(&mut *session, &lane(0)).await;
+    let seen = |range, id: &str| {
+        vec![Value::Int(range), text("trial"), text("e"), text("s"), text(id), Value::Bytes(vec![1]), Value::Time(1)]
+    };
+    let rows = (0..5).flat_map(|range| ["a", "b"].map(|id| Change::Insert(seen(range, id)))).collect();
+    write(&mut *session, &row, &SEEN, rows).await;
+    assert_eq!(session.trim(&SEEN, &vec![], &Value::Int(2), 4).await.unwrap(), 4);
+    let left = scan(&mut *session, &SEEN).await;
+    assert_eq!(left.iter().map(|row| row[0].clone()).collect::<Vec<_>>(), [2, 2, 3, 3, 4, 4].map(Value::Int));
+    assert_eq!(session.trim(&SEEN, &vec![], &Value::Int(2), 4).await.unwrap(), 2);
+    assert_eq!(session.trim(&SEEN, &vec![], &Value::Int(2), 4).await.unwrap(), 0);
+    assert_eq!(session.trim(&SEEN, &vec![Value::Int(3)], &text("zzz"), 9).await.unwrap(), 2, "below a prefix");
+    assert_eq!(scan(&mut *session, &SEEN).await.len(), 2);
+    let unbounded = session.trim(&SEEN, &vec![Value::Int(3)], &Value::Int(0), 9).await;
+    assert!(matches!(unbounded, Err(Error::Stop(_))), "a bound of another type: {unbounded:?}");
+}
+
+pub async fn trimmed_outbox_keeps_what_a_receiver_has_not_passed(database: Database) {
+    let mut session = database.session().await;
+    let row = claim(&mut *session, &lane(0)).await;
+    // A topic of this store: one of its lanes is claimed here. The other topic is somebody else's.
+    let receiver = LaneId { topic: "receivers".to_owned(), partition: 0 };
+    let taking = claim(&mut *session, &receiver).await;
+    let rows = vec![
+        message(1, 0, "receivers", 0, Some(1)),
+        message(1, 1, "elsewhere", 0, Some(1)),
+        message(1, 2, "dlq.trials", 0, None),
+        message(2, 0, "receivers", 0, Some(2)),
+        message(2, 1, "receivers", 1, Some(1)),
+        message(2, 2, "receivers", 0, None),
+        message(3, 0, "elsewhere", 0, Some(2)),
+    ];
+    write(&mut *session, &row, &OUTBOX, rows.into_iter().map(Change::Insert).collect()).await;
+    let upto = Position { batch: 2, index: 2 };
+    assert_eq!(session.trim_outbox(&lane(1), upto, 100).await.unwrap(), 0, "another lane's rows are not its affair");
+    assert_eq!(session.trim_outbox(&lane(0), upto, 100).await.unwrap(), 3);
+    let needed = [(1, 0), (2, 0), (2, 1), (3, 0)];
+    assert_eq!(positions(&mut *session).await, needed);
+    // Another lane's mark, and a mark for another lane's messages, say nothing.
+    let taking =
+        write(&mut *session, &taking, &LINK_IN, vec![link("receivers", 0, 7, 9), link("receivers", 5, 0, 9)]).await;
+    assert_eq!(session.trim_outbox(&lane(0), upto, 100).await.unwrap(), 0);
+    let taking = write(&mut *session, &taking, &LINK_IN, vec![link("receivers", 0, 0, 1)]).await;
+    assert_eq!(session.trim_outbox(&lane(0), upto, 100).await.unwrap(), 1);
+    assert_eq!(positions(&mut *session).await, needed[1..]);
+    let Change::Insert(moved) = link("receivers", 0, 0, 2) else { unreachable!() };
+    write(&mut *session, &taking, &LINK_IN, vec![Change::Update { row: moved, expected_version: None }]).await;
+    assert_eq!(session.trim_outbox(&lane(0), upto, 100).await.unwrap(), 1);
+    assert_eq!(positions(&mut *session).await, needed[2..], "what no mark has passed, and what is not relayed");
+}
+
+pub async fn trimmed_outbox_passes_over_what_is_needed(database: Database) {
+    let mut session = database.session().await;
+    let row = claim(&mut *session, &lane(0)).await;
+    claim(&mut *session, &LaneId { topic: "receivers".to_owned(), partition: 0 }).await;
+    let rows =
+        (0..20).map(|n| Change::Insert(message(1, n, if n < 8 { "receivers" } else { "elsewhere" }, 0, Some(n + 1))));
+    write(&mut *session, &row, &OUTBOX, rows.collect()).await;
+    let upto = Position { batch: 9, index: 0 };
+    assert_eq!(session.trim_outbox(&lane(0), upto, 5).await.unwrap(), 5, "no more than the limit");
+    let left: Vec<_> = (0..8).chain(13..20).map(|n| (1, n)).collect();
+    assert_eq!(positions(&mut *session).await, left, "the first that can go, behind those that cannot");
+}
+
+pub async fn identity_is_stable(database: Database) {
+    let (mut one, mut two) = (database.session().await, database.session().await);
+    let identity = one.identity().await.unwrap();
+    assert!(identity.len() >= 8);
+    assert_eq!(two.identity().await.unwrap(), identity);
+}
+
+pub async fn partition_counts_are_registered_once(database: Database) {
+    let mut session = database.session().await;
+    let counts =
+        |pairs: &[(&str, i32)]| pairs.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect::<BTreeMap<_, _>>();
+    let first = counts(&[("a", 3), ("b", 12)]);
+    assert_eq!(session.partitions(&first).await.unwrap(), first);
+    let answer = session.partitions(&counts(&[("b", 24), ("c", 1)])).await.unwrap();
+    assert_eq!(answer, counts(&[("b", 12), ("c", 1)]), "the first count stays in force");
+    assert_eq!(session.partitions(&counts(&[])).await.unwrap(), counts(&[]));
+}
+
+pub async fn an_order_is_found_by_its_lane(database: Database) {
+    let mut session = database.session().await;
+    let order = |id: &str| {
+        let parts = ["release", "trial", "e", "{}", "operator", "because"].map(text);
+        let key = [text("trials"), Value::Int(0), text(id)];
+        key.into_iter().chain(parts).chain([Value::Time(5)]).collect::<Row>()
+    };
+    session.order(order("2")).await.unwrap();
+    session.order(order("1")).await.unwrap();
+    let prefix = Want::Keys(vec![vec![text("trials"), Value::Int(0)]]);
+    let read = session.load(&[(&COMMAND, prefix)]).await.unwrap().remove(0);
+    assert_eq!(read, [order("1"), order("2")]);
+    // For want of an answer an order may be sent again.
+    session.order(order("1")).await.unwrap();
+    assert_eq!(scan(&mut *session, &COMMAND).await.len(), 2);
+}
+
+async fn positions(session: &mut dyn Session) -> Vec<(i64, i64)> {
+    let number = |value: &Value| if let Value::Int(number) = value { *number } else { panic!("{value:?}") };
+    scan(session, &OUTBOX).await.iter().map(|row| (number(&row[2]), number(&row[3]))).collect()
+}
+
+fn message(batch: i64, index: i64, to_topic: &str, to_partition: i64, link_sequence: Option<i64>) -> Row {
+    vec![
+        text("trials"),
+        Value::Int(0),
+        Value::Int(batch),
+        Value::Int(index),
+        text(to_topic),
+        Value::Int(to_partition),
+        link_sequence.map_or(Value::Null, Value::Int),
+        Value::Int(1),
+        Value::Bytes(b"key".to_vec()),
+        Value::Null,
+        text("[]"),
+    ]
+}
+
+fn link(topic: &str, partition: i64, from_partition: i64, mark: i64) -> Change {
+    let ends = [text(topic), Value::Int(partition), text("trials"), Value::Int(from_partition)];
+    Change::Insert(ends.into_iter().chain([Value::Int(mark), Value::Null]).collect())
+}
+
+async fn write(session: &mut dyn Session, row: &LaneRow, table: &'static Table, changes: Vec<Change>) -> LaneRow {
+    let answer = session.commit(&[batch(row, vec![(table, changes)])]).await.unwrap();
+    assert!(matches!(answer, Committed::All { .. }), "{answer:?}");
+    after(row)
+}
+
+async fn scan(session: &mut dyn Session, table: &'static Table) -> Vec<Row> {
+    let want = Want::Scan { prefix: vec![], after: None, limit: 1000 };
+    session.load(&[(table, want)]).await.unwrap().remove(0)
+}
+
+fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
