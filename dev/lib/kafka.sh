@@ -85,7 +85,8 @@ kafka_start() {
 # A broker that has ended will not answer any more: no use in waiting out the bound.
 kafka_ready_or_dead() {
     kafka_answers && return
-    process_runs "$KAFKA_PID" "$KAFKA_CONFIG" && return 1
+    # By number alone: until the child has become the broker, its command line is still that of this script.
+    kill -0 "$(cat "$KAFKA_PID")" 2>/dev/null && return 1
     tail -n 40 "$KAFKA_LOG" >&2 || true
     die "Kafka ended while it was starting; is port $KAFKA_PORT or $KAFKA_CONTROLLER_PORT taken?"
 }
@@ -94,8 +95,8 @@ kafka_stop() {
     if process_runs "$KAFKA_PID" "$KAFKA_CONFIG"; then
         local pid
         pid=$(cat "$KAFKA_PID")
-        # Its data goes next, so there is nothing that an orderly end would save.
-        kill -KILL "$pid"
+        # Its data goes next, so there is nothing that an orderly end would save. It may also end by itself meanwhile.
+        kill -KILL "$pid" 2>/dev/null || true
         wait_until 20 "the end of Kafka" "$KAFKA_LOG" kafka_gone
         say "kafka stopped"
     fi
