@@ -35,7 +35,7 @@ COPY topics topics
 
 # A number, so that Kubernetes can see that it is not root without looking into the image.
 USER 10001:10001
-EXPOSE 8080
+EXPOSE 9464
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/local/bin/seriatim"]
 CMD ["run"]
