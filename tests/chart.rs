@@ -279,6 +279,7 @@ fn what_is_misspelt_or_out_of_range_is_refused() {
         ("replicas=-1", "replicas"),
         ("partitions=0", "partitions"),
         ("http.port=80", "port"),
+        ("probes.liveness.period=1", "'period'"),
         ("image.digest=latest", "digest"),
         ("image.pullPolicy=Sometimes", "pullPolicy"),
         ("secrets.database.existingSecret=", "existingSecret"),

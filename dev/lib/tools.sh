@@ -3,6 +3,7 @@
 # shellcheck shell=bash
 
 HELM_VERSION=v3.22.0
+HELM_KUBERNETES_MINOR=34
 CONFLUENT_KAFKA_VERSION=2.16.1
 
 # librdkafka is built from its source, which the crate brings, against the system's OpenSSL and zlib; zstd and SQLite
@@ -37,9 +38,12 @@ tools_helm() {
     command -v go >/dev/null ||
         die "the chart's test needs helm: install Go and run dev/test again, or name a helm in SERIATIM_TEST_HELM"
     say "building helm $HELM_VERSION"
-    # The version is stamped in, since a build of a module does not know its own tag in the place where helm looks.
-    GOBIN=$folder GOFLAGS='' CGO_ENABLED=0 go install \
-        -ldflags "-s -w -X helm.sh/helm/v3/internal/version.version=$HELM_VERSION" \
+    # What helm's own build stamps in: its version, and the Kubernetes it renders for when nobody says which.
+    local module=helm.sh/helm/v3
+    local stamps="-X $module/internal/version.version=$HELM_VERSION
+        -X $module/pkg/chartutil.k8sVersionMajor=1 -X $module/pkg/chartutil.k8sVersionMinor=$HELM_KUBERNETES_MINOR
+        -X $module/pkg/lint/rules.k8sVersionMajor=1 -X $module/pkg/lint/rules.k8sVersionMinor=$HELM_KUBERNETES_MINOR"
+    GOBIN=$folder GOFLAGS='' CGO_ENABLED=0 go install -ldflags "-s -w $stamps" \
         "helm.sh/helm/v3/cmd/helm@$HELM_VERSION" >"$STATE/helm-build.log" 2>&1 ||
         { tail -n 20 "$STATE/helm-build.log" >&2; die "could not build helm"; }
 }
