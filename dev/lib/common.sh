@@ -35,7 +35,7 @@ need_packages() {
     say "installing ${missing[*]}"
     apt-get -qq update
     DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Options::=--force-confold install -y --no-install-recommends \
-        "${missing[@]}" >&2
+        "${missing[@]}" >/dev/null
 }
 
 # process_runs PID_FILE WORD: whether the process of that file lives and is the one meant: its command line has the word.
