@@ -26,7 +26,7 @@ kafka_resolve() {
         [ $whole = yes ] && return
     fi
     say "resolving Kafka $KAFKA_VERSION"
-    mvn --quiet --batch-mode --file "$ROOT/dev/kafka/pom.xml" \
+    mvn --quiet --batch-mode -Dstyle.color=never --file "$ROOT/dev/kafka/pom.xml" \
         -Dkafka.version="$KAFKA_VERSION" -Dlog4j.version="$LOG4J_VERSION" \
         dependency:build-classpath -Dmdep.outputFile="$KAFKA_CLASSPATH.new" >&2 ||
         die "could not resolve Kafka $KAFKA_VERSION with Maven"
