@@ -7,7 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -297,4 +297,44 @@ fn the_defaults_alone_name_what_is_missing() {
     let says = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(says.contains("/config/kafka/brokers") && says.contains("/secrets/database/existingSecret"), "{says}");
+}
+
+/// The keys of the configuration file that the schema lets through, dotted.
+fn keys_of_the_schema() -> BTreeSet<String> {
+    let schema = fs::read_to_string(root().join("helm/seriatim/values.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let mut keys = BTreeSet::new();
+    for (section, content) in at(&schema, "properties/config/properties").as_mapping().unwrap() {
+        for key in at(content, "properties").as_mapping().unwrap().keys() {
+            keys.insert(format!("{}.{}", section.as_str().unwrap(), key.as_str().unwrap()));
+        }
+    }
+    keys
+}
+
+#[test]
+fn the_worker_takes_the_rendered_configuration_and_the_schema_knows_its_keys() {
+    let folder = std::env::temp_dir().join(format!("seriatim-chart-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("database-url"), "postgres://worker:canary@db/shop?sslmode=verify-full").unwrap();
+    fs::write(folder.join("kafka-password"), "canary").unwrap();
+    let rendered = render(FULL, &[]);
+    let text = text_at(&rendered["ConfigMap"], "data/config.yaml");
+    let file = folder.join("config.yaml");
+    fs::write(&file, text.replace("/run/secrets/seriatim", folder.to_str().unwrap())).unwrap();
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seriatim"));
+    let output = command.env_clear().args(["config", "show", "-o", "json", "--config"]).arg(&file).output().unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let shown: BTreeSet<String> =
+        shown.as_sequence().unwrap().iter().map(|setting| text_at(setting, "key").to_owned()).collect();
+
+    // What the chart decides itself is no value of it, and a property is the client's key, not the worker's.
+    let of_the_chart = ["database.url", "database.url_file", "http.listen", "kafka.instance_id", "insecure_dev"];
+    let open = |key: &&String| !of_the_chart.contains(&key.as_str()) && !key.starts_with("kafka.properties.");
+    let mut known = keys_of_the_schema();
+    known.remove("kafka.properties");
+    assert_eq!(shown.iter().filter(open).cloned().collect::<BTreeSet<_>>(), known);
 }
