@@ -1,1 +1,20 @@
 //! The tokio tasks that join the sides: the only place that knows all of them.
+//!
+//! One router, a few writers, one relay, and the poll thread of the Kafka client. The router hands lanes to
+//! writers; a writer gathers, decides and commits, and hands messages to the relay.
+
+mod claim;
+pub mod clock;
+mod gather;
+mod link;
+mod load;
+mod relay;
+mod router;
+mod settings;
+pub mod slot;
+mod start;
+mod tell;
+mod transact;
+mod writer;
+
+pub use start::{Environment, run};

@@ -1,0 +1,190 @@
+//! Takes a lane: off the poll thread, on a connection of its own, while its partition is not yet read.
+//!
+//! Two questions come first. Is it the same store? A lane without a row begins at the topic's beginning only
+//! if Kafka shows no other store's offsets: nobody redoes history into an empty database. Is it the same
+//! topic? What the lane read last must still stand there, or lie before what is kept with nothing unread lost.
+
+use uuid::Uuid;
+
+use super::writer::Shared;
+use crate::{
+    core::{
+        fence::{LaneRow, LastRecord},
+        lane::Lane,
+        ledger::{TIMER, Timer},
+        record::LaneId,
+        table::{Row, Value, Want},
+    },
+    kafka::Cluster,
+    store::{Error, Session},
+};
+
+/// A lane that was claimed and loaded.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    pub(super) lane: Lane,
+    /// Where reading begins.
+    pub(super) read_from: i64,
+    /// What must be met there, if anything was read before.
+    pub(super) verify: Option<LastRecord>,
+    pub(super) next_timer: Option<i64>,
+    /// Why nothing may be read. The lane is ours all the same: it takes operators' orders.
+    pub(super) halted: Option<String>,
+}
+
+/// Why a claim was not made.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Try again later.
+    Later(String),
+    /// An operator must look; the lane is not taken.
+    Refused(String),
+    /// The process must end.
+    Stop(String),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Stop(text) => Self::Stop(text),
+            Error::Retry(text) | Error::Unknown(text) | Error::Rejected(text) => Self::Later(text),
+        }
+    }
+}
+
+/// Rows read at once when a lane is loaded.
+const PAGE_ROWS: usize = 1000;
+
+/// Claims a lane. `identity`: the store's.
+pub(super) async fn claim(shared: &Shared, cluster: &Cluster, lane: &LaneId, identity: &str) -> Result<Claimed, Failure> {
+    let mut session = shared.store.session().await?;
+    let timeout = shared.settings.metadata_timeout;
+    let (low, high) =
+        cluster.watermarks(lane, timeout).await.map_err(|error| Failure::Later(format!("{lane}: {error}")))?;
+    if session.peek(lane).await?.is_none() {
+        refuse_foreign_store(shared, cluster, lane, identity).await?;
+    }
+    let token = Uuid::new_v4().to_string();
+    let (row, now) = session.claim(lane, &token, &shared.settings.owner, low).await?;
+    let (read_from, verify, halted) = match starting_point(&row, low, high) {
+        Ok((read_from, verify)) => (read_from, verify, None),
+        Err(why) => (row.fence.next_offset, None, Some(why)),
+    };
+    let mut lane = Lane::new(row, now, shared.catalog.clone(), shared.limits.clone());
+    load_residents(&mut *session, &mut lane).await?;
+    let next_timer = first_timer(&mut *session, lane.id()).await?;
+    Ok(Claimed { lane, read_from, verify, next_timer, halted })
+}
+
+/// Reads a lane anew under the claim that it has. Nothing, if it has no row any more.
+pub(super) async fn reopen(session: &mut dyn Session, shared: &Shared, lane: &LaneId) -> Result<Option<Lane>, Error> {
+    let (mut rows, now) = session.look(std::slice::from_ref(lane)).await?;
+    let Some(row) = rows.pop() else { return Ok(None) };
+    let mut lane = Lane::new(row, now, shared.catalog.clone(), shared.limits.clone());
+    load_residents(session, &mut lane).await?;
+    Ok(Some(lane))
+}
+
+async fn refuse_foreign_store(
+    shared: &Shared,
+    cluster: &Cluster,
+    lane: &LaneId,
+    identity: &str,
+) -> Result<(), Failure> {
+    let timeout = shared.settings.metadata_timeout;
+    let committed = cluster.committed(std::slice::from_ref(lane), timeout).await;
+    let committed = committed.map_err(|error| Failure::Later(format!("{lane}: {error}")))?;
+    let foreign = committed.into_iter().filter_map(|(_, committed)| committed);
+    match foreign.map(|(_, metadata)| metadata).find(|metadata| !metadata.is_empty() && metadata != identity) {
+        None => Ok(()),
+        Some(other) => Err(Failure::Refused(format!(
+            "{lane}: this store ({identity}) knows nothing of the lane, but store {other} has read it in this consumer \
+             group: connect to that one, or use another kafka.group_id to read the topic from its beginning"
+        ))),
+    }
+}
+
+/// Where reading begins, one record early where possible.
+fn starting_point(row: &LaneRow, low: i64, high: i64) -> Result<(i64, Option<LastRecord>), String> {
+    let (lane, next) = (&row.lane, row.fence.next_offset);
+    let Some(last) = row.last.clone() else {
+        return Ok((next.max(low), None));
+    };
+    if next > high {
+        return Err(format!("{lane}: offset {next} is beyond the end {high}: the topic was made anew or truncated"));
+    }
+    if low > next {
+        return Err(format!("{lane}: offset {next} is not kept any more, the oldest is {low}: records were lost unread"));
+    }
+    if last.offset < low {
+        // All that was read has expired and nothing unread has: there is nothing left to compare with.
+        return Ok((next, None));
+    }
+    Ok((last.offset, Some(last)))
+}
+
+async fn load_residents(session: &mut dyn Session, lane: &mut Lane) -> Result<(), Error> {
+    let (tables, prefix) = lane.residents();
+    for table in tables {
+        let mut after = None;
+        loop {
+            let want = Want::Scan { prefix: prefix.clone(), after: after.take(), limit: PAGE_ROWS };
+            let rows: Vec<Row> = session.load(&[(table, want)]).await?.pop().unwrap_or_default();
+            let whole = rows.len() < PAGE_ROWS;
+            after = rows.last().map(|row| row[..table.key].to_vec());
+            lane.admit(table, rows);
+            if whole {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn first_timer(session: &mut dyn Session, lane: &LaneId) -> Result<Option<i64>, Error> {
+    let prefix = vec![Value::text(&lane.topic), Value::Int(lane.partition.into())];
+    let rows = session.load(&[(&TIMER, Want::Scan { prefix, after: None, limit: 1 })]).await?;
+    Ok(rows.first().and_then(|rows| rows.first()).and_then(|row| Timer::read(row)).map(|timer| timer.due.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::starting_point;
+    use crate::core::{
+        fence::{Fence, LaneRow, LastRecord, Position},
+        record::LaneId,
+    };
+
+    fn row(next_offset: i64, last: Option<i64>) -> LaneRow {
+        LaneRow {
+            lane: LaneId { topic: "stock".to_owned(), partition: 0 },
+            fence: Fence { next_offset, epoch: 1, token: "t".to_owned(), batch: 1 },
+            incarnation: 1,
+            last: last.map(|offset| LastRecord { offset, timestamp_ms: 0, digest: Vec::new() }),
+            relayed: Position::default(),
+            owner: "w".to_owned(),
+        }
+    }
+
+    #[test]
+    fn reading_begins_one_record_early_to_compare() {
+        assert_eq!(starting_point(&row(10, Some(9)), 0, 20).unwrap().0, 9);
+        assert!(starting_point(&row(10, Some(9)), 0, 20).unwrap().1.is_some());
+    }
+
+    #[test]
+    fn a_lane_that_read_nothing_begins_at_the_oldest_record() {
+        assert_eq!(starting_point(&row(0, None), 5, 20), Ok((5, None)));
+    }
+
+    #[test]
+    fn an_expired_last_record_halts_only_if_unread_ones_went_with_it() {
+        assert_eq!(starting_point(&row(10, Some(9)), 10, 10), Ok((10, None)));
+        assert!(starting_point(&row(10, Some(9)), 11, 20).unwrap_err().contains("lost unread"));
+    }
+
+    #[test]
+    fn a_topic_that_ends_before_what_was_read_halts() {
+        assert!(starting_point(&row(10, Some(9)), 0, 3).unwrap_err().contains("made anew"));
+    }
+}

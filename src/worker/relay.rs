@@ -1,0 +1,331 @@
+//! Sends what was committed: by hand-over in memory, within a bound; beyond it, and after every claim, from
+//! the table. Nothing after a failed message of a link may land before it: on failure the producer is purged,
+//! its reports are drained, and a new one goes on from the first message that is not acknowledged.
+//!
+//! How far the broker has acknowledged is written to the lane's row with its next transaction.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{link::Outgoing, slot::Shown, writer::Shared};
+use crate::{
+    core::{
+        fence::Position,
+        lane::Lane,
+        ledger::{OUTBOX, Outbox},
+        message::Message,
+        record::LaneId,
+        table::{Value, Want},
+    },
+    kafka::{self, Producer, Report, SendError},
+    store::{Error, Session},
+};
+
+/// What the writers and the router tell the relay.
+#[derive(Debug)]
+enum Order {
+    Open(LaneId, Position, Arc<Shown>),
+    Hand(LaneId, Vec<Message>),
+    Close(LaneId),
+    /// Answer when all that was handed over is acknowledged, then end.
+    Finish(oneshot::Sender<()>),
+}
+
+/// The relay, from the outside.
+#[derive(Clone, Debug)]
+pub(super) struct Handle {
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+impl Handle {
+    /// A lane was claimed: what its table still holds goes first.
+    pub(super) fn open(&self, lane: &Lane, shown: &Arc<Shown>) {
+        self.send(Order::Open(lane.id().clone(), lane.relayed(), Arc::clone(shown)));
+    }
+
+    /// A lane's batch is durable.
+    pub(super) fn hand(&self, lane: &LaneId, messages: Vec<Message>) {
+        if !messages.is_empty() {
+            self.send(Order::Hand(lane.clone(), messages));
+        }
+    }
+
+    /// The lane is another worker's: nothing more of it is sent.
+    pub(super) fn close(&self, lane: &LaneId) {
+        self.send(Order::Close(lane.clone()));
+    }
+
+    /// Waits until all that was handed over is acknowledged.
+    pub(super) async fn finish(&self) {
+        let (done, finished) = oneshot::channel();
+        self.send(Order::Finish(done));
+        // An error means that the relay has ended already.
+        let _ended = finished.await;
+    }
+
+    fn send(&self, order: Order) {
+        // The relay is gone only when the process ends.
+        let _gone = self.orders.send(order);
+    }
+}
+
+/// A message under way.
+#[derive(Debug)]
+struct Flight {
+    lane: LaneId,
+    to: LaneId,
+    position: Position,
+    bytes: usize,
+    /// Which opening of the lane sent it.
+    opening: u64,
+}
+
+struct Relay {
+    shared: Shared,
+    kafka: kafka::Settings,
+    session: Box<dyn Session>,
+    producer: Option<Producer>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    reporting: mpsc::UnboundedSender<Report>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    lanes: BTreeMap<LaneId, (u64, Outgoing)>,
+    flights: BTreeMap<u64, Flight>,
+    next_tag: u64,
+    next_opening: u64,
+    failures: u32,
+    finishing: Option<oneshot::Sender<()>>,
+    /// A message was not acknowledged: nothing more goes through this producer.
+    broken: bool,
+}
+
+/// How long reports of a purged producer are waited for.
+const PURGE_DEADLINE: Duration = Duration::from_secs(10);
+/// A wait is never longer: blocked links are tried again.
+const WAIT_MAX: Duration = Duration::from_millis(200);
+
+/// Starts the relay on a task of its own. The task ends with an error that ends the process.
+pub(super) async fn start(
+    shared: Shared,
+    kafka: kafka::Settings,
+) -> anyhow::Result<(Handle, tokio::task::JoinHandle<Result<(), String>>)> {
+    let session = shared.store.session().await?;
+    let (orders, received) = mpsc::unbounded_channel();
+    let (reporting, reports) = mpsc::unbounded_channel();
+    let producer = Producer::start(&kafka, reporting.clone())?;
+    let relay = Relay {
+        shared,
+        kafka,
+        session,
+        producer: Some(producer),
+        reports,
+        reporting,
+        orders: received,
+        lanes: BTreeMap::new(),
+        flights: BTreeMap::new(),
+        next_tag: 0,
+        next_opening: 0,
+        failures: 0,
+        finishing: None,
+        broken: false,
+    };
+    Ok((Handle { orders }, tokio::spawn(relay.run())))
+}
+
+impl Relay {
+    async fn run(mut self) -> Result<(), String> {
+        loop {
+            while let Ok(order) = self.orders.try_recv() {
+                self.obey(order);
+            }
+            while let Ok(report) = self.reports.try_recv() {
+                self.take_report(report);
+            }
+            if self.broken {
+                self.restart().await?;
+            }
+            let read = self.read_tables().await?;
+            let sent = match self.send_all() {
+                Ok(sent) => sent,
+                Err(error) => {
+                    tracing::error!(error = %error, "the producer has stopped; a new one goes on");
+                    self.restart().await?;
+                    true
+                }
+            };
+            self.show();
+            if self.finishing.is_some() && self.lanes.values().all(|(_, outgoing)| outgoing.is_done()) {
+                if let Some(done) = self.finishing.take() {
+                    // The router may have given up waiting.
+                    let _late = done.send(());
+                }
+                return Ok(());
+            }
+            if !read && !sent && !self.wait().await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for an order, a report, or a moment. False: everybody else is gone.
+    async fn wait(&mut self) -> bool {
+        tokio::select! {
+            order = self.orders.recv() => match order {
+                Some(order) => {
+                    self.obey(order);
+                    true
+                }
+                None => false,
+            },
+            report = self.reports.recv() => {
+                report.into_iter().for_each(|report| self.take_report(report));
+                true
+            }
+            () = tokio::time::sleep(WAIT_MAX) => true,
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Open(lane, relayed, shown) => {
+                self.next_opening += 1;
+                self.lanes.insert(lane, (self.next_opening, Outgoing::new(relayed, shown)));
+            }
+            Order::Hand(lane, messages) => {
+                if let Some((_, outgoing)) = self.lanes.get_mut(&lane) {
+                    outgoing.hand(messages, self.shared.settings.queue_bytes_max);
+                }
+            }
+            Order::Close(lane) => {
+                self.lanes.remove(&lane);
+            }
+            Order::Finish(done) => self.finishing = Some(done),
+        }
+    }
+
+    fn take_report(&mut self, report: Report) {
+        let Some(flight) = self.flights.remove(&report.tag) else { return };
+        let outgoing = self.lanes.get_mut(&flight.lane).filter(|(opening, _)| *opening == flight.opening);
+        if let Some((_, outgoing)) = outgoing {
+            if let Some(link) = outgoing.links.get_mut(&flight.to) {
+                link.bytes_in_flight = link.bytes_in_flight.saturating_sub(flight.bytes);
+            }
+            if report.result.is_ok() {
+                outgoing.acknowledge(flight.position);
+            }
+        }
+        match report.result {
+            Ok(()) => {
+                self.failures = 0;
+                self.shared.metrics.relay_acknowledged(&flight.to.topic, 1);
+            }
+            Err(failure) => {
+                tracing::warn!(to = %flight.to, error = %failure.error, "a message was not acknowledged");
+                self.broken = true;
+            }
+        }
+    }
+
+    /// Purges the producer, drains its reports, and begins again from the first unacknowledged of every lane.
+    async fn restart(&mut self) -> Result<(), String> {
+        if let Some(producer) = self.producer.take() {
+            producer.purge(PURGE_DEADLINE).await;
+        }
+        while let Ok(report) = self.reports.try_recv() {
+            self.take_report(report);
+        }
+        self.broken = false;
+        // Reports that did not come in time are lost with the client; their tags are never used again.
+        self.flights.clear();
+        for (_, outgoing) in self.lanes.values_mut() {
+            outgoing.restart();
+        }
+        let settings = &self.shared.settings;
+        let pause = settings.relay_retry_min.saturating_mul(1 << self.failures.min(12)).min(settings.relay_retry_max);
+        self.failures = self.failures.saturating_add(1);
+        tokio::time::sleep(settings.jittered(pause)).await;
+        let producer = Producer::start(&self.kafka, self.reporting.clone());
+        self.producer = Some(producer.map_err(|error| format!("making a new producer: {error}"))?);
+        Ok(())
+    }
+
+    /// Reads the next page of every lane that is behind and has room. Whether there was any.
+    async fn read_tables(&mut self) -> Result<bool, String> {
+        let bytes_max = self.shared.settings.queue_bytes_max;
+        let behind = self.lanes.iter().filter(|(_, (_, outgoing))| outgoing.behind && outgoing.queued_bytes < bytes_max / 2);
+        let behind: Vec<(LaneId, Position)> =
+            behind.map(|(id, (_, outgoing))| (id.clone(), outgoing.read_after())).collect();
+        for (id, after) in &behind {
+            let prefix = vec![Value::text(&id.topic), Value::Int(id.partition.into())];
+            let mut from = prefix.clone();
+            from.extend([Value::Int(after.batch), Value::Int(after.index)]);
+            let limit = self.shared.settings.page_rows;
+            let want = Want::Scan { prefix, after: Some(from), limit };
+            let rows = match self.session.load(&[(&OUTBOX, want)]).await {
+                Ok(mut rows) => rows.pop().unwrap_or_default(),
+                Err(Error::Stop(error)) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(error = %error, "the outbox cannot be read; trying again");
+                    tokio::time::sleep(self.shared.settings.backoff(1)).await;
+                    continue;
+                }
+            };
+            let whole = rows.len() < limit;
+            let messages = rows.iter().filter_map(|row| Outbox::read(row)).map(Message::from_row).collect();
+            if let Some((_, outgoing)) = self.lanes.get_mut(id) {
+                outgoing.read(messages, whole);
+            }
+        }
+        Ok(!behind.is_empty())
+    }
+
+    /// Sends what may be sent. Whether anything was; an error: this producer sends no more.
+    fn send_all(&mut self) -> Result<bool, String> {
+        let Some(producer) = &self.producer else { return Ok(false) };
+        let link_bytes_max = self.shared.settings.link_bytes_max;
+        let mut sent = false;
+        for (id, (opening, outgoing)) in &mut self.lanes {
+            for (to, link) in &mut outgoing.links {
+                if link.blocked_until.is_some_and(|until| Instant::now() < until) {
+                    continue;
+                }
+                while let Some(message) = link.queue.front() {
+                    let bytes = message.bytes();
+                    if link.bytes_in_flight > 0 && link.bytes_in_flight + bytes > link_bytes_max {
+                        break;
+                    }
+                    match producer.send(message, self.next_tag) {
+                        Ok(()) => {}
+                        Err(SendError::Full) => return Ok(sent),
+                        Err(SendError::Fatal(error)) => return Err(error),
+                        Err(SendError::Refused(error)) => {
+                            tracing::error!(to = %to, error = %error, "a message cannot be sent; its link waits");
+                            link.blocked_until = Some(Instant::now() + self.shared.settings.relay_retry_max);
+                            break;
+                        }
+                    }
+                    let position = message.position;
+                    let flight = Flight { lane: id.clone(), to: to.clone(), position, bytes, opening: *opening };
+                    self.flights.insert(self.next_tag, flight);
+                    self.next_tag += 1;
+                    link.bytes_in_flight += bytes;
+                    link.blocked_until = None;
+                    outgoing.queued_bytes = outgoing.queued_bytes.saturating_sub(bytes);
+                    link.queue.pop_front();
+                    self.shared.metrics.relay_sent(&to.topic, 1);
+                    sent = true;
+                }
+            }
+        }
+        Ok(sent)
+    }
+
+    fn show(&self) {
+        let bytes = self.lanes.values().flat_map(|(_, outgoing)| outgoing.links.values()).map(|link| link.bytes_in_flight);
+        self.shared.metrics.relay_in_flight(bytes.sum());
+    }
+}

@@ -1,0 +1,351 @@
+//! Joins the sides: what the group gives is claimed and handed to a writer; what is lost is given up, and
+//! claimed again later if the group still gives it. The group is a hint: two workers that both believe to have
+//! a lane disturb each other less and less, and the fence lets one of them make progress.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{Semaphore, mpsc};
+
+use super::{
+    claim::{self, Claimed, Failure},
+    relay,
+    slot::{End, Shown, Slot},
+    writer::{self, Order, Report, Shared},
+};
+use crate::{
+    admin::health::Lanes,
+    core::record::LaneId,
+    kafka::{Cluster, Consumer, Event, Inbox},
+    telemetry::metrics::LaneGauges,
+};
+
+/// What a lane that the group gives is doing here.
+enum Standing {
+    /// It is being claimed.
+    Claiming,
+    /// A writer serves it.
+    Open {
+        writer: usize,
+        shown: Arc<Shown>,
+    },
+    /// It is not claimed until its pause is over.
+    Resting,
+    /// An operator must look.
+    Refused,
+}
+
+/// A lane that the group gives.
+struct Given {
+    standing: Standing,
+    /// Told apart from an earlier giving of the same lane.
+    giving: u64,
+    /// The pause before the next claim.
+    pause: Duration,
+}
+
+/// Answers of the tasks that the router starts.
+enum Answer {
+    Claimed(LaneId, u64, Box<Result<Claimed, Failure>>),
+    ClaimAgain(LaneId, u64),
+    End(LaneId, Option<End>),
+}
+
+/// What the router works with.
+pub(super) struct Router {
+    pub(super) shared: Shared,
+    pub(super) cluster: Cluster,
+    pub(super) consumer: Consumer,
+    pub(super) identity: String,
+    pub(super) writers: Vec<writer::Handle>,
+    pub(super) relay: relay::Handle,
+    pub(super) events: mpsc::UnboundedReceiver<Event>,
+    pub(super) reports: mpsc::UnboundedReceiver<Report>,
+    given: BTreeMap<LaneId, Given>,
+    givings: u64,
+    answers: mpsc::UnboundedReceiver<Answer>,
+    answering: mpsc::UnboundedSender<Answer>,
+    /// Claims made at once; each has a connection of its own.
+    claims: Arc<Semaphore>,
+}
+
+/// Claims made at the same time.
+const CLAIMS_MAX: usize = 4;
+/// How often health and gauges are brought up to date.
+const TICK: Duration = Duration::from_millis(500);
+
+impl Router {
+    #[allow(clippy::too_many_arguments, reason = "named by the one caller")]
+    pub(super) fn new(
+        shared: Shared,
+        cluster: Cluster,
+        consumer: Consumer,
+        identity: String,
+        writers: Vec<writer::Handle>,
+        relay: relay::Handle,
+        events: mpsc::UnboundedReceiver<Event>,
+        reports: mpsc::UnboundedReceiver<Report>,
+    ) -> Self {
+        let (answering, answers) = mpsc::unbounded_channel();
+        Self {
+            shared,
+            cluster,
+            consumer,
+            identity,
+            writers,
+            relay,
+            events,
+            reports,
+            given: BTreeMap::new(),
+            givings: 0,
+            answers,
+            answering,
+            claims: Arc::new(Semaphore::new(CLAIMS_MAX)),
+        }
+    }
+
+    /// Runs until `shutdown` ends, or until something happens that ends the process.
+    pub(super) async fn run(&mut self, shutdown: impl Future<Output = ()>) -> Result<(), String> {
+        tokio::pin!(shutdown);
+        let mut tick = tokio::time::interval(TICK);
+        let mut commit_at = Instant::now() + self.shared.settings.commit_interval;
+        loop {
+            tokio::select! {
+                () = &mut shutdown => return Ok(()),
+                Some(event) = self.events.recv() => self.take_event(event)?,
+                Some(report) = self.reports.recv() => self.take_report(report)?,
+                Some(answer) = self.answers.recv() => self.take_answer(answer)?,
+                _ = tick.tick() => {
+                    self.show();
+                    if Instant::now() >= commit_at {
+                        self.commit_offsets();
+                        commit_at = Instant::now() + self.shared.settings.commit_interval;
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_event(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Assigned(lanes) => {
+                self.shared.health.joined(true);
+                self.shared.metrics.rebalance();
+                lanes.into_iter().for_each(|lane| self.give(lane));
+            }
+            Event::Revoked(lanes) => {
+                self.shared.metrics.rebalance();
+                lanes.iter().for_each(|lane| self.take_away(lane));
+            }
+            Event::Tail { lane, offset } => self.order(&lane, Order::Tail(lane.clone(), offset)),
+            Event::Lost { lane, why } => {
+                tracing::error!(topic = %lane.topic, partition = lane.partition, error = %why, "reading has failed");
+                self.reclaim(&lane, false);
+            }
+            Event::Stalled(lane) => return Err(format!("{lane}: records are there and none is delivered")),
+            Event::Fatal(error) => return Err(format!("the Kafka client has ended: {error}")),
+        }
+        Ok(())
+    }
+
+    fn give(&mut self, lane: LaneId) {
+        let known = self.shared.catalog.partitions_of(&lane.topic).is_some_and(|count| lane.partition < count);
+        tracing::info!(topic = %lane.topic, partition = lane.partition, "the group gives a lane");
+        self.givings += 1;
+        let standing = if known { Standing::Claiming } else { Standing::Refused };
+        let given = Given { standing, giving: self.givings, pause: self.shared.settings.claim_pause_min };
+        self.given.insert(lane.clone(), given);
+        if known {
+            self.claim(lane, self.givings);
+        } else {
+            let topic = &lane.topic;
+            tracing::error!(topic = %topic, partition = lane.partition, "the topic has more partitions than are in force");
+        }
+    }
+
+    fn take_away(&mut self, lane: &LaneId) {
+        tracing::info!(topic = %lane.topic, partition = lane.partition, "the group takes a lane away");
+        self.order(lane, Order::Close(lane.clone()));
+        self.given.remove(lane);
+        self.shared.metrics.lane_gone(&lane.topic, lane.partition);
+    }
+
+    fn claim(&self, lane: LaneId, giving: u64) {
+        let (shared, cluster, identity) = (self.shared.clone(), self.cluster.clone(), self.identity.clone());
+        let (claims, answering) = (Arc::clone(&self.claims), self.answering.clone());
+        tokio::spawn(async move {
+            // Never closed, so a permit is always given in the end.
+            let _permit = claims.acquire_owned().await;
+            let claimed = claim::claim(&shared, &cluster, &lane, &identity).await;
+            let _gone = answering.send(Answer::Claimed(lane, giving, Box::new(claimed)));
+        });
+    }
+
+    fn take_answer(&mut self, answer: Answer) -> Result<(), String> {
+        match answer {
+            Answer::Claimed(lane, giving, claimed) => {
+                if self.given.get(&lane).is_some_and(|given| given.giving == giving) {
+                    return self.take_claim(lane, *claimed);
+                }
+            }
+            Answer::ClaimAgain(lane, giving) => {
+                if let Some(given) = self.given.get_mut(&lane).filter(|given| given.giving == giving) {
+                    given.standing = Standing::Claiming;
+                    self.claim(lane, giving);
+                }
+            }
+            Answer::End(lane, Some(end)) => self.order(&lane, Order::End(lane.clone(), end)),
+            Answer::End(lane, None) => {
+                // Asked for again by the next look at the due timer.
+                self.order(&lane, Order::End(lane.clone(), End { asked_at: i64::MIN, offset: i64::MAX }));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_claim(&mut self, lane: LaneId, claimed: Result<Claimed, Failure>) -> Result<(), String> {
+        match claimed {
+            Ok(claimed) => {
+                self.shared.metrics.claim("claimed");
+                self.open(lane, claimed);
+            }
+            Err(Failure::Later(error)) => {
+                self.shared.metrics.claim("failed");
+                tracing::warn!(topic = %lane.topic, partition = lane.partition, error = %error, "a claim has failed");
+                self.reclaim(&lane, false);
+            }
+            Err(Failure::Refused(error)) => {
+                self.shared.metrics.claim("refused");
+                tracing::error!(topic = %lane.topic, partition = lane.partition, error = %error, "a lane is not claimed");
+                if let Some(given) = self.given.get_mut(&lane) {
+                    given.standing = Standing::Refused;
+                }
+            }
+            Err(Failure::Stop(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, lane: LaneId, claimed: Claimed) {
+        let writer = self.least_busy();
+        let settings = &self.shared.settings;
+        let waker = Arc::clone(&self.writers[writer].waker);
+        let inbox = Inbox::new(settings.inbox_records, settings.inbox_bytes, waker);
+        let mut slot = Slot::new(claimed.lane, Arc::clone(&inbox), claimed.verify, claimed.next_timer);
+        let shown = Arc::clone(&slot.shown);
+        tracing::info!(
+            topic = %lane.topic,
+            partition = lane.partition,
+            offset = slot.lane.fence().next_offset,
+            epoch = slot.lane.fence().epoch,
+            "a lane is claimed"
+        );
+        if let Some(why) = claimed.halted {
+            tracing::error!(topic = %lane.topic, partition = lane.partition, error = %why, "the lane has halted");
+            self.shared.metrics.alarm(crate::core::batch::AlarmKind::Halt.as_str());
+            slot.halt(why, None);
+        } else {
+            self.consumer.open(lane.clone(), claimed.read_from, inbox);
+        }
+        if let Some(given) = self.given.get_mut(&lane) {
+            given.standing = Standing::Open { writer, shown };
+        }
+        let _ended = self.writers[writer].orders.send(Order::Open(Box::new(slot)));
+    }
+
+    fn least_busy(&self) -> usize {
+        let mut lanes = vec![0_usize; self.writers.len()];
+        for given in self.given.values() {
+            if let Standing::Open { writer, .. } = given.standing {
+                lanes[writer] += 1;
+            }
+        }
+        lanes.iter().enumerate().min_by_key(|(_, count)| **count).map_or(0, |(at, _)| at)
+    }
+
+    fn take_report(&mut self, report: Report) -> Result<(), String> {
+        match report {
+            Report::Fatal(error) => return Err(error),
+            Report::Lost { lane, at_once } => {
+                self.consumer.close(lane.clone());
+                self.reclaim(&lane, at_once);
+            }
+            Report::AskEnd(lane, asked_at) => {
+                let (cluster, answering) = (self.cluster.clone(), self.answering.clone());
+                let timeout = self.shared.settings.metadata_timeout;
+                tokio::spawn(async move {
+                    let end = cluster.watermarks(&lane, timeout).await;
+                    let end = end.ok().map(|(_, offset)| End { asked_at, offset });
+                    let _gone = answering.send(Answer::End(lane, end));
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims a lane again: at once, or after a pause that grows until the group gives it anew.
+    fn reclaim(&mut self, lane: &LaneId, at_once: bool) {
+        self.order(lane, Order::Close(lane.clone()));
+        let Some(given) = self.given.get_mut(lane) else { return };
+        let giving = given.giving;
+        if at_once {
+            given.standing = Standing::Claiming;
+            return self.claim(lane.clone(), giving);
+        }
+        given.standing = Standing::Resting;
+        let pause = self.shared.settings.jittered(given.pause);
+        given.pause = given.pause.saturating_mul(2).min(self.shared.settings.claim_pause_max);
+        let (answering, lane) = (self.answering.clone(), lane.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            let _gone = answering.send(Answer::ClaimAgain(lane, giving));
+        });
+    }
+
+    /// Tells the writer of a lane, if one serves it.
+    fn order(&self, lane: &LaneId, order: Order) {
+        if let Some(Given { standing: Standing::Open { writer, .. }, .. }) = self.given.get(lane) {
+            let _ended = self.writers[*writer].orders.send(order);
+        }
+    }
+
+    /// Offsets for lag tools, late and best effort, with the store's id beside them.
+    pub(super) fn commit_offsets(&self) {
+        let open = self.given.iter().filter_map(|(lane, given)| match &given.standing {
+            Standing::Open { shown, .. } => Some((lane.clone(), shown.next_offset())),
+            Standing::Claiming | Standing::Resting | Standing::Refused => None,
+        });
+        let offsets: Vec<_> = open.collect();
+        if !offsets.is_empty() {
+            self.consumer.commit(offsets, self.identity.clone());
+        }
+    }
+
+    fn show(&self) {
+        if self.consumer.last_poll() < 2 * TICK {
+            self.shared.health.tick();
+        }
+        let positions = self.consumer.positions();
+        let (mut claimed, mut halted) = (0, 0);
+        for (lane, given) in &self.given {
+            let Standing::Open { shown, .. } = &given.standing else { continue };
+            claimed += 1;
+            halted += u16::from(shown.halted().is_some());
+            let end = positions.get(lane).map_or(0, |position| position.end);
+            let backlog = shown.backlog();
+            let gauges = LaneGauges {
+                lag: (end - shown.next_offset()).max(0),
+                held: i64::try_from(backlog.held).unwrap_or(i64::MAX),
+                parked: backlog.parked,
+                waiting: i64::try_from(backlog.waiting).unwrap_or(i64::MAX),
+                quarantined: i64::try_from(backlog.quarantined).unwrap_or(i64::MAX),
+            };
+            self.shared.metrics.lane(&lane.topic, lane.partition, gauges);
+        }
+        let assigned = u16::try_from(self.given.len()).unwrap_or(u16::MAX);
+        self.shared.health.lanes(Lanes { assigned, claimed, halted });
+    }
+}

@@ -1,0 +1,177 @@
+//! Starts a worker, and ends it: what must hold before the first record is read, and who stops in which order.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, anyhow, bail};
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use super::{
+    relay,
+    router::Router,
+    settings::{self, Settings},
+    writer::{Handle, Order, Shared, Writer},
+};
+use crate::{
+    admin::Health,
+    config::Config,
+    core::{catalog::Catalog, explore},
+    failure::Unreachable,
+    kafka::{self, Cluster, Consumer, Stopped},
+    store::Store,
+    telemetry::Metrics,
+};
+
+/// What a worker is given by its process.
+#[derive(Clone)]
+pub struct Environment {
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// Numbers for Prometheus.
+    pub metrics: Metrics,
+    /// What the probes ask.
+    pub health: Arc<Health>,
+}
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Environment").finish_non_exhaustive()
+    }
+}
+
+/// Runs a worker until `shutdown` ends; then it drains within the configured deadline.
+///
+/// # Errors
+/// If it cannot start (a definition that `check` refuses, a missing topic, another partition count, a service
+/// out of reach) or something happens that only a new process mends.
+pub async fn run(
+    config: &Config,
+    catalog: Catalog,
+    environment: Environment,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let problems: Vec<String> = catalog.definitions().flat_map(explore::check).collect();
+    if !problems.is_empty() {
+        bail!("saga definitions are broken:\n{}", problems.join("\n"));
+    }
+    let owner = format!("{}/{}", config.owner(), std::process::id());
+    let settings = Arc::new(Settings::of(config, owner));
+    let kafka = config.kafka_settings();
+    let cluster = Cluster::new(&kafka)?;
+    let mut session = environment.store.session().await.context("opening the store")?;
+    let identity = session.identity().await?;
+    let catalog = count_partitions(catalog, &cluster, &mut *session, settings.metadata_timeout).await?;
+    drop(session);
+    let shared = Shared {
+        store: environment.store,
+        catalog: Arc::new(catalog),
+        limits: Arc::new(settings::limits(config)),
+        settings,
+        metrics: environment.metrics,
+        health: environment.health,
+    };
+    tracing::info!(store = %identity, group = %kafka.group_id, "the worker starts");
+    serve(shared, kafka, cluster, identity, shutdown).await
+}
+
+async fn serve(
+    shared: Shared,
+    kafka: kafka::Settings,
+    cluster: Cluster,
+    identity: String,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let (relay, relay_task) = relay::start(shared.clone(), kafka.clone()).await?;
+    let (reporting, reports) = mpsc::unbounded_channel();
+    let mut writers = Vec::new();
+    let mut tasks = Vec::new();
+    for _ in 0..shared.settings.writers {
+        let (handle, task) = Writer::start(shared.clone(), relay.clone(), reporting.clone()).await?;
+        writers.push(handle);
+        tasks.push(task);
+    }
+    let topics: Vec<String> = shared.catalog.home_topics().map(str::to_owned).collect();
+    let (event_sender, events) = mpsc::unbounded_channel();
+    let consumer = Consumer::start(&kafka, &topics, event_sender)?;
+    let deadline = shared.settings.shutdown_deadline;
+    let health = Arc::clone(&shared.health);
+    let mut router =
+        Router::new(shared, cluster, consumer, identity, writers.clone(), relay.clone(), events, reports);
+    let mut relay_task = relay_task;
+    let ended = tokio::select! {
+        ended = router.run(shutdown) => ended,
+        relay = &mut relay_task => Err(relay.map_or_else(|error| error.to_string(), |ended| ended.err().unwrap_or_default())),
+    };
+    if let Err(error) = ended {
+        health.fatal(&error);
+        return Err(anyhow!(error));
+    }
+    health.drain();
+    stop(router, writers, tasks, &relay, deadline).await;
+    Ok(())
+}
+
+/// Finishes what is under way, as far as the deadline allows: everything that is not finished is in the store.
+async fn stop(router: Router, writers: Vec<Handle>, tasks: Vec<JoinHandle<()>>, relay: &relay::Handle, deadline: Duration) {
+    tracing::info!("the worker drains");
+    for writer in &writers {
+        // A writer that has ended needs no order.
+        let _ended = writer.orders.send(Order::Stop);
+    }
+    let drained = async {
+        for task in tasks {
+            // A writer that has panicked has nothing to finish.
+            let _panicked = task.await;
+        }
+        relay.finish().await;
+    };
+    // Two thirds for our own work, the rest for leaving the group. The store's calls may be cut here: the
+    // process ends, and with it their connections.
+    if tokio::time::timeout(deadline * 2 / 3, drained).await.is_err() {
+        tracing::warn!("not everything was sent before the deadline; it is in the outbox");
+    }
+    router.commit_offsets();
+    match router.consumer.stop(deadline / 4).await {
+        Stopped::Closed => tracing::info!("the worker has left the group"),
+        Stopped::Abandoned => tracing::warn!("the brokers did not answer in time; leaving without a word"),
+    }
+}
+
+/// The partition counts of all topics; those of home topics must be the ones in force.
+async fn count_partitions(
+    catalog: Catalog,
+    cluster: &Cluster,
+    session: &mut dyn crate::store::Session,
+    timeout: Duration,
+) -> anyhow::Result<Catalog> {
+    let topics: Vec<String> = catalog.all_topics().collect();
+    let found = cluster.partitions(&topics, timeout).await.map_err(|error| Unreachable {
+        service: "Kafka".to_owned(),
+        source: Box::new(error),
+    })?;
+    let missing: Vec<&str> =
+        found.iter().filter(|(_, count)| count.is_none()).map(|(topic, _)| topic.as_str()).collect();
+    if !missing.is_empty() {
+        bail!("topics are missing: {}; create them with `seriatim topics apply`", missing.join(", "));
+    }
+    let counts: BTreeMap<String, i32> = found.into_iter().filter_map(|(topic, count)| Some((topic, count?))).collect();
+    let home: BTreeMap<String, i32> = catalog
+        .home_topics()
+        .filter_map(|topic| Some((topic.to_owned(), *counts.get(topic)?)))
+        .collect();
+    let in_force = session.partitions(&home).await?;
+    let other: Vec<String> = home
+        .iter()
+        .filter_map(|(topic, count)| {
+            let known = in_force.get(topic).copied().unwrap_or(*count);
+            (known != *count).then(|| format!("{topic} has {count} partitions where {known} are in force"))
+        })
+        .collect();
+    if !other.is_empty() {
+        bail!(
+            "partition counts have changed: {}; an entity's home would move: restore the count, or rehome the \
+             topic into a new one",
+            other.join(", ")
+        );
+    }
+    Ok(catalog.with_partitions(counts))
+}
