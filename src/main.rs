@@ -8,7 +8,7 @@ use clap::Parser;
 use seriatim::failure::Exit;
 
 fn main() -> ExitCode {
-    match cli::run(cli::Cli::parse()) {
+    match cli::run(cli::arguments::Cli::parse()) {
         Ok(exit) => exit.into(),
         Err(error) => {
             eprintln!("seriatim: {error:#}");

@@ -217,8 +217,10 @@ fn a_secret_given_twice_on_one_layer_is_refused_and_the_stronger_layer_wins() {
     let url = Written::new("sqlite:from-file.db");
     let both = [("SERIATIM_DATABASE__URL", "sqlite:direct.db"), ("SERIATIM_DATABASE__URL_FILE", url.path())];
     assert!(refusal(&[], &both).contains("is given beside database.url_file"));
-    let settings = settings(&["--set", &format!("database.url_file={}", url.path())], &both[..1]);
-    assert_eq!(value(&settings, "database.url"), "sqlite:from-file.db");
+    let settings_by_path = settings(&["--set", &format!("database.url_file={}", url.path())], &both[..1]);
+    assert_eq!(value(&settings_by_path, "database.url"), "sqlite:from-file.db");
+    let settings_by_flag = settings(&["--set", "database.url=sqlite:flag.db"], &both[1..]);
+    assert_eq!(value(&settings_by_flag, "database.url"), "sqlite:flag.db");
 }
 
 #[test]

@@ -22,9 +22,9 @@ use tokio::{
 };
 
 /// Connections at once; others wait to be accepted.
-const CONNECTIONS_MAX: usize = 64;
+pub(super) const CONNECTIONS_MAX: usize = 64;
 /// How long a connection lives. A probe gives up after a second, a scrape after ten.
-const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of a request, header and body together.
 pub(super) const REQUEST_BYTES_MAX: usize = 16 << 10;
 
@@ -32,11 +32,12 @@ pub(super) const REQUEST_BYTES_MAX: usize = 16 << 10;
 pub(super) struct BoundedListener {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    deadline: Duration,
 }
 
 impl BoundedListener {
-    pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+    pub(super) fn new(listener: TcpListener, deadline: Duration) -> Self {
+        Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)), deadline }
     }
 }
 
@@ -49,7 +50,7 @@ impl Listener for BoundedListener {
         // The inner listener waits by itself when the process is out of sockets.
         let (stream, address) = Listener::accept(&mut self.listener).await;
         let place = place.expect("the semaphore is never closed");
-        let deadline = Box::pin(sleep(CONNECTION_DEADLINE));
+        let deadline = Box::pin(sleep(self.deadline));
         (Bounded { stream, deadline, bytes_left: REQUEST_BYTES_MAX, _place: place }, address)
     }
 

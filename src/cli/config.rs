@@ -6,7 +6,10 @@ use seriatim::{
     failure::Exit,
 };
 
-use super::{Reading, Settings, print};
+use super::{
+    arguments::{Reading, Settings},
+    print,
+};
 
 /// Prints the settings. Secrets were hidden when they were read, so nothing here could show one.
 pub fn show(settings: &Settings, reading: Reading) -> anyhow::Result<Exit> {

@@ -250,8 +250,8 @@ mod tests {
         lines.flush_within(Duration::from_secs(60));
         // The room is free again.
         lines.write_all(b"more\n").unwrap();
+        assert_eq!(dropped.get(), 2);
         go.send(()).unwrap();
         assert_eq!(written.recv().unwrap(), b"more\n");
-        assert_eq!(dropped.get(), 2);
     }
 }
