@@ -12,8 +12,7 @@ use super::support::{Member, lane, offsets, send_numbers, settings};
 async fn reads_on_through(errors: &[(Api, &[Error])]) {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("home", 1, 1).unwrap();
-    let mut settings = settings(&cluster.bootstrap_servers(), "group");
-    settings.session_timeout = std::time::Duration::from_secs(6);
+    let settings = settings(&cluster.bootstrap_servers(), "group");
     let home = lane("home", 0);
     send_numbers(&settings, &home, 0, 30).await;
     let mut member = Member::join(&settings, "home");

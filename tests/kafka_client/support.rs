@@ -48,6 +48,8 @@ pub fn settings(brokers: &str, group: &str) -> Settings {
         brokers: brokers.to_owned(),
         group_id: group.to_owned(),
         statistics_interval: Duration::from_millis(200),
+        // The shortest that brokers allow: heartbeats, and with them rebalances, come ten times as fast.
+        session_timeout: Duration::from_secs(6),
         ..Settings::default()
     }
 }
