@@ -84,6 +84,9 @@ impl Poller {
             }
         }
         self.close_inboxes();
+        // The last word on the offsets; the client sees it out before it closes.
+        self.commit.sent = None;
+        self.send_commit();
         // Dropping the client leaves the group; see `Consumer::stop` for why this has a thread to itself.
         drop(self.client);
     }

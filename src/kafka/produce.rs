@@ -6,7 +6,7 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -70,6 +70,8 @@ pub enum Purged {
 struct Context {
     reports: UnboundedSender<Report>,
     fatal: AtomicBool,
+    /// Messages taken and not reported. The client's own count falls only some time after the reports.
+    unreported: AtomicU64,
 }
 
 /// Sends messages. End it with [`Producer::purge`]: dropping it does the same on the spot, for up to half a second.
@@ -90,7 +92,7 @@ impl Producer {
     /// If the settings are not usable or the client cannot be made; not if no broker answers.
     pub fn start(settings: &Settings, reports: UnboundedSender<Report>) -> Result<Self, Error> {
         settings.check()?;
-        let context = Context { reports, fatal: AtomicBool::new(false) };
+        let context = Context { reports, fatal: AtomicBool::new(false), unreported: AtomicU64::new(0) };
         let client = settings.producer().create_with_context(context).map_err(Error::client("making a producer"))?;
         Ok(Self { client })
     }
@@ -101,7 +103,8 @@ impl Producer {
     /// # Errors
     /// If the message was not taken; then no report follows.
     pub fn send(&self, message: &Message, tag: u64) -> Result<(), SendError> {
-        if self.client.client().context().fatal.load(Ordering::Acquire) {
+        let context = self.client.client().context();
+        if context.fatal.load(Ordering::Acquire) {
             return Err(SendError::Fatal(self.fatal_reason()));
         }
         let Ok(tag) = usize::try_from(tag) else {
@@ -122,34 +125,40 @@ impl Producer {
             headers: Some(headers),
             delivery_opaque: tag,
         };
-        self.client.send(record).map_err(|(error, _)| match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::QueueFull) => SendError::Full,
-            Some(RDKafkaErrorCode::Fatal) => SendError::Fatal(self.fatal_reason()),
-            _ => SendError::Refused(error.to_string()),
+        // Counted before it is sent: its report may come before the call returns.
+        context.unreported.fetch_add(1, Ordering::AcqRel);
+        self.client.send(record).map_err(|(error, _)| {
+            context.unreported.fetch_sub(1, Ordering::AcqRel);
+            match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) => SendError::Full,
+                Some(RDKafkaErrorCode::Fatal) => SendError::Fatal(self.fatal_reason()),
+                _ => SendError::Refused(error.to_string()),
+            }
         })
     }
 
     /// Messages that wait for their report.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
-        u64::try_from(self.client.in_flight_count()).unwrap_or(0)
+        self.client.client().context().unreported.load(Ordering::Acquire)
     }
 
     /// Gives up every message that is not acknowledged yet, and waits until all reports are out, within
     /// `deadline`. What was under way may have been written all the same.
     pub async fn purge(self, deadline: Duration) -> Purged {
         let client = self.client;
-        // Polls and joins threads, so it has a thread of its own; dropping this future does not end it.
+        // Polls, and joins a thread when dropped, so it has a thread of its own; dropping this future does not end it.
         let work = tokio::task::spawn_blocking(move || {
+            let unreported = || client.client().context().unreported.load(Ordering::Acquire);
             client.purge(PurgeConfig::default().queue().inflight());
             let end = Instant::now() + deadline;
-            while client.in_flight_count() > 0 && Instant::now() < end {
+            while unreported() > 0 && Instant::now() < end {
                 client.poll(Duration::from_millis(1));
             }
-            // Ends the polling thread, which finishes the reports it is handing out.
-            let left = client.in_flight_count();
-            drop(client);
-            if left > 0 { Purged::Abandoned(u64::try_from(left).unwrap_or(0)) } else { Purged::Drained }
+            match unreported() {
+                0 => Purged::Drained,
+                left => Purged::Abandoned(left),
+            }
         });
         work.await.unwrap_or(Purged::Abandoned(0))
     }
@@ -188,5 +197,6 @@ impl ProducerContext for Context {
         let result = result.as_ref().map(|_| ()).map_err(|(error, _)| failure(error));
         // Without a receiver the owner has gone; the messages are in the outbox still.
         let _owner_gone = self.reports.send(Report { tag: tag as u64, result });
+        self.unreported.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -180,8 +180,11 @@ impl Settings {
             // bound counts all partitions together.
             .set("queued.max.messages.kbytes", "8192")
             .set("queued.min.messages", "20000")
-            .set("fetch.message.max.bytes", "524288")
+            .set("fetch.message.max.bytes", "262144")
             .set("fetch.max.bytes", "8388608")
+            // A partition that is resumed or opened waits for the request that is under way, which idle
+            // partitions hold back for this long. It must be shorter than half an inbox lasts.
+            .set("fetch.wait.max.ms", "50")
             // The default of a second would leave a full queue empty for most of it.
             .set("fetch.queue.backoff.ms", "10")
             .set("fetch.error.backoff.ms", "100");
