@@ -5,6 +5,7 @@
 //! [`Error::Retry`] or [`Error::Unknown`] the session opens a fresh connection by itself at the next call.
 
 pub(crate) mod merge;
+pub mod open;
 pub mod schema;
 
 use std::collections::BTreeMap;

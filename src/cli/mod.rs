@@ -4,7 +4,9 @@
 
 pub mod arguments;
 mod config;
+mod migrate;
 pub mod print;
+mod run;
 
 use seriatim::failure::Exit;
 
@@ -14,6 +16,8 @@ use self::arguments::{Cli, Command, Config};
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Config(Config::Show(reading)) => config::show(&cli.settings, reading),
+        Command::Run => run::run(&cli.settings),
+        Command::Migrate(action) => migrate::run(&cli.settings, &action),
         command => anyhow::bail!("this build has no command for {command:?}"),
     }
 }

@@ -16,6 +16,7 @@ mod relay;
 mod saga;
 mod security;
 mod suggest;
+mod topics;
 mod value;
 
 use std::{ffi::OsString, path::PathBuf};
@@ -30,6 +31,7 @@ pub use self::{
     process::{Http, Log, LogFormat, Shutdown},
     relay::{Relay, Retention, Retry},
     saga::Saga,
+    topics::Topics,
     value::Secret,
 };
 use self::{layers::Layers, reader::Reader};
@@ -78,6 +80,7 @@ impl Serialize for Setting {
 #[allow(missing_docs, reason = "each area's type says what it is")]
 pub struct Config {
     pub kafka: Kafka,
+    pub topics: Topics,
     pub database: Database,
     pub http: Http,
     pub batch: Batch,
@@ -118,6 +121,7 @@ impl Config {
         let mut reader = Reader::new(Layers::gather(sources, environment));
         let mut config = Self {
             kafka: Kafka::read(&mut reader),
+            topics: Topics::read(&mut reader),
             database: Database::read(&mut reader),
             http: Http::read(&mut reader),
             batch: Batch::read(&mut reader),

@@ -122,7 +122,6 @@ pub(crate) type Parsed = Arc<dyn Any + Send + Sync>;
 /// [`Entity`] without its types.
 pub(crate) trait AnyKind: Send + Sync {
     fn name(&self) -> &'static str;
-    fn topic(&self) -> &'static str;
     fn key_field(&self) -> &'static str;
     fn events(&self) -> &'static [EventType];
     fn gap(&self) -> GapPolicy;
@@ -139,9 +138,6 @@ pub(crate) trait AnyKind: Send + Sync {
 impl<E: Entity> AnyKind for E {
     fn name(&self) -> &'static str {
         E::KIND
-    }
-    fn topic(&self) -> &'static str {
-        E::TOPIC
     }
     fn key_field(&self) -> &'static str {
         E::KEY_FIELD

@@ -10,12 +10,13 @@ pub mod money;
 pub mod payment;
 pub mod profile;
 pub mod purchase;
+pub mod schema;
 pub mod stock;
 mod words;
 
 use std::time::Duration;
 
-use crate::core::catalog::Catalog;
+use crate::{config, core::catalog::Catalog};
 
 /// How patient the checkout is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,22 @@ impl Default for Settings {
             capture_attempts: 5,
             refund_retry: Duration::from_secs(60),
             refund_attempts: 20,
+        }
+    }
+}
+
+impl From<&config::Saga> for Settings {
+    fn from(saga: &config::Saga) -> Self {
+        let attempts = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        Self {
+            reserve_deadline: saga.reserve_deadline,
+            charge_deadline: saga.charge_deadline,
+            confirm_deadline: saga.confirm_deadline,
+            undo_deadline: saga.undo_deadline,
+            capture_retry: saga.capture_retry,
+            capture_attempts: attempts(saga.capture_attempts),
+            refund_retry: saga.refund_retry,
+            refund_attempts: attempts(saga.refund_attempts),
         }
     }
 }

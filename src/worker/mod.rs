@@ -10,7 +10,7 @@ mod link;
 mod load;
 mod relay;
 mod router;
-mod settings;
+pub mod settings;
 pub mod slot;
 mod start;
 mod tell;

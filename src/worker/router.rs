@@ -12,15 +12,14 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::{
     claim::{self, Claimed, Failure},
-    relay,
     slot::{End, Shown, Slot},
     writer::{self, Order, Report, Shared},
 };
 use crate::{
-    admin::health::Lanes,
+    admin::Lanes,
     core::record::LaneId,
     kafka::{Cluster, Consumer, Event, Inbox},
-    telemetry::metrics::LaneGauges,
+    telemetry::LaneGauges,
 };
 
 /// What a lane that the group gives is doing here.
@@ -61,7 +60,6 @@ pub(super) struct Router {
     pub(super) consumer: Consumer,
     pub(super) identity: String,
     pub(super) writers: Vec<writer::Handle>,
-    pub(super) relay: relay::Handle,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) reports: mpsc::UnboundedReceiver<Report>,
     given: BTreeMap<LaneId, Given>,
@@ -78,14 +76,12 @@ const CLAIMS_MAX: usize = 4;
 const TICK: Duration = Duration::from_millis(500);
 
 impl Router {
-    #[allow(clippy::too_many_arguments, reason = "named by the one caller")]
     pub(super) fn new(
         shared: Shared,
         cluster: Cluster,
         consumer: Consumer,
         identity: String,
         writers: Vec<writer::Handle>,
-        relay: relay::Handle,
         events: mpsc::UnboundedReceiver<Event>,
         reports: mpsc::UnboundedReceiver<Report>,
     ) -> Self {
@@ -96,7 +92,6 @@ impl Router {
             consumer,
             identity,
             writers,
-            relay,
             events,
             reports,
             given: BTreeMap::new(),

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{config::Config, core::limits::Limits};
+use crate::{
+    config::{Config, GroupProtocol},
+    core::limits::Limits,
+    kafka,
+};
 
 /// What the tasks of a worker go by.
 #[derive(Clone, Debug)]
@@ -103,4 +107,36 @@ pub fn limits(config: &Config) -> Limits {
         message_bytes_max: config.relay.message_bytes_max,
         cached_rows_max: config.lanes.cached_rows_max,
     }
+}
+
+/// What the Kafka clients go by, out of the configuration.
+#[must_use]
+pub fn kafka_settings(config: &Config) -> kafka::Settings {
+    let kafka = &config.kafka;
+    let given = kafka.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
+    let instance = kafka.instance_id.iter().map(|id| ("group.instance.id".to_owned(), id.clone()));
+    kafka::Settings {
+        brokers: kafka.brokers.join(","),
+        group_id: kafka.group_id.clone(),
+        properties: given.chain(instance).collect(),
+        protocol: match kafka.protocol {
+            GroupProtocol::Classic => kafka::Protocol::Classic,
+            GroupProtocol::Consumer => kafka::Protocol::Consumer,
+        },
+        inbox_bytes_max: kafka.inbox_bytes,
+        inbox_records_max: kafka.inbox_records,
+        session_timeout: kafka.session_timeout,
+        stall_deadline: kafka.stall_deadline,
+        // The copy of a dead letter carries headers beside the largest value.
+        message_bytes_max: config.relay.message_bytes_max + 16_384,
+        ..kafka::Settings::default()
+    }
+}
+
+/// Names this process in the lanes' rows.
+#[must_use]
+pub fn owner() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    format!("{}/{}", if host.is_empty() { "worker" } else { host }, std::process::id())
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     admin::Health,
     config::Config,
-    core::{catalog::Catalog, explore},
+    core::catalog::Catalog,
     failure::Unreachable,
     kafka::{self, Cluster, Consumer, Stopped},
     store::Store,
@@ -49,13 +49,8 @@ pub async fn run(
     environment: Environment,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let problems: Vec<String> = catalog.definitions().flat_map(explore::check).collect();
-    if !problems.is_empty() {
-        bail!("saga definitions are broken:\n{}", problems.join("\n"));
-    }
-    let owner = format!("{}/{}", config.owner(), std::process::id());
-    let settings = Arc::new(Settings::of(config, owner));
-    let kafka = config.kafka_settings();
+    let settings = Arc::new(Settings::of(config, settings::owner()));
+    let kafka = settings::kafka_settings(config);
     let cluster = Cluster::new(&kafka)?;
     let mut session = environment.store.session().await.context("opening the store")?;
     let identity = session.identity().await?;
@@ -95,7 +90,7 @@ async fn serve(
     let deadline = shared.settings.shutdown_deadline;
     let health = Arc::clone(&shared.health);
     let mut router =
-        Router::new(shared, cluster, consumer, identity, writers.clone(), relay.clone(), events, reports);
+        Router::new(shared, cluster, consumer, identity, writers.clone(), events, reports);
     let mut relay_task = relay_task;
     let ended = tokio::select! {
         ended = router.run(shutdown) => ended,

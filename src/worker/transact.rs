@@ -260,14 +260,16 @@ impl Writer {
     async fn reopen(&mut self, id: &LaneId) -> Result<(), String> {
         let mut attempt = 0;
         loop {
-            let Some(slot) = self.slots.get(id) else { return Ok(()) };
-            let found = claim::reopen(&mut *self.session, &self.shared, id).await;
-            match found {
-                Ok(Some(lane)) if lane.fence() == slot.lane.fence() => {
-                    self.slots.get_mut(id).expect("looked up above").lane = lane;
-                    return Ok(());
-                }
+            match claim::reopen(&mut *self.session, &self.shared, id).await {
                 Ok(found) => {
+                    let Some(slot) = self.slots.get_mut(id) else { return Ok(()) };
+                    let found = match found {
+                        Some(lane) if lane.fence() == slot.lane.fence() => {
+                            slot.lane = lane;
+                            return Ok(());
+                        }
+                        found => found,
+                    };
                     self.lose(id, found.map(|lane| lane.fence().epoch));
                     return Ok(());
                 }

@@ -32,7 +32,7 @@ pub struct Shared {
     pub(super) catalog: Arc<Catalog>,
     pub(super) limits: Arc<Limits>,
     pub(super) settings: Arc<Settings>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Metrics,
     pub(super) health: Arc<Health>,
 }
 
