@@ -5,6 +5,7 @@
 pub mod catalog;
 pub mod effect;
 pub mod event;
+pub mod explore;
 pub mod fence;
 pub mod header;
 pub mod kind;

@@ -186,6 +186,16 @@ impl Instance {
         rows.collect()
     }
 
+    /// The same without its times: what decides which moves are possible, but for the deadline.
+    pub(crate) fn without_times(&self) -> Self {
+        let mut timeless = Self { deadline: self.deadline.map(|_| 0), wake: self.wake.map(|_| 0), ..self.clone() };
+        for branch in timeless.steps.iter_mut().flat_map(|step| &mut step.branches) {
+            branch.sent_at = branch.sent_at.map(|_| 0);
+            branch.answered_at = branch.answered_at.map(|_| 0);
+        }
+        timeless
+    }
+
     /// Whether it was begun by this definition, in this version.
     pub(super) fn is_of(&self, definition: &Definition) -> bool {
         self.definition == definition.name
