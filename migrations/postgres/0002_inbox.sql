@@ -44,7 +44,7 @@ create table "seriatim"."quarantine" (
     "entity_id" text collate "C" not null,
     "status" text collate "C" not null,
     "cause" text collate "C" not null,
-    "error" text collate "C",
+    "error" text collate "C" not null,
     "attempts" bigint not null,
     "first" bigint not null,
     "next" bigint not null,

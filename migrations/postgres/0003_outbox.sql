@@ -23,14 +23,14 @@ create table "seriatim"."outbox" (
     "to_topic" text collate "C" not null,
     "to_partition" bigint not null,
     "link_sequence" bigint,
-    "timestamp_ms" bigint not null,
+    "timestamp_ms" bigint,
     "key" bytea,
     "value" bytea,
     "headers" text collate "C" not null,
     primary key ("topic", "partition", "batch", "idx")
 );
 
--- One row an applied, refused or skipped event; what was skipped without being seen has no id.
+-- One row an applied, refused or skipped event.
 create table "seriatim"."journal" (
     "kind" text collate "C" not null,
     "entity_id" text collate "C" not null,
@@ -40,8 +40,8 @@ create table "seriatim"."journal" (
     "idx" bigint not null,
     "version" bigint,
     "outcome" text collate "C" not null,
-    "event_id" text collate "C",
-    "event_type" text collate "C",
+    "event_id" text collate "C" not null,
+    "event_type" text collate "C" not null,
     "sequence" bigint,
     "topic" text collate "C" not null,
     "partition" bigint not null,
@@ -61,7 +61,7 @@ create table "seriatim"."dead_letter" (
     "record_offset" bigint not null,
     "status" text collate "C" not null,
     "reason" text collate "C" not null,
-    "error" text collate "C",
+    "error" text collate "C" not null,
     "kind" text collate "C",
     "entity_id" text collate "C",
     "source" text collate "C",

@@ -30,7 +30,7 @@ create table "seriatim"."command_log" (
     "ordered_at" timestamptz not null,
     "done_at" timestamptz not null,
     "done" bigint not null,
-    "result" text collate "C",
+    "result" text collate "C" not null,
     primary key ("topic", "partition", "id"),
     check ("done" in (0, 1))
 );

@@ -44,7 +44,7 @@ create table "seriatim_quarantine" (
     "entity_id" text not null,
     "status" text not null,
     "cause" text not null,
-    "error" text,
+    "error" text not null,
     "attempts" integer not null,
     "first" integer not null,
     "next" integer not null,

@@ -23,14 +23,14 @@ create table "seriatim_outbox" (
     "to_topic" text not null,
     "to_partition" integer not null,
     "link_sequence" integer,
-    "timestamp_ms" integer not null,
+    "timestamp_ms" integer,
     "key" blob,
     "value" blob,
     "headers" text not null,
     primary key ("topic", "partition", "batch", "idx")
 ) strict;
 
--- One row an applied, refused or skipped event; what was skipped without being seen has no id.
+-- One row an applied, refused or skipped event.
 create table "seriatim_journal" (
     "kind" text not null,
     "entity_id" text not null,
@@ -40,8 +40,8 @@ create table "seriatim_journal" (
     "idx" integer not null,
     "version" integer,
     "outcome" text not null,
-    "event_id" text,
-    "event_type" text,
+    "event_id" text not null,
+    "event_type" text not null,
     "sequence" integer,
     "topic" text not null,
     "partition" integer not null,
@@ -61,7 +61,7 @@ create table "seriatim_dead_letter" (
     "record_offset" integer not null,
     "status" text not null,
     "reason" text not null,
-    "error" text,
+    "error" text not null,
     "kind" text,
     "entity_id" text,
     "source" text,

@@ -30,7 +30,7 @@ create table "seriatim_command_log" (
     "ordered_at" integer not null,
     "done_at" integer not null,
     "done" integer not null,
-    "result" text,
+    "result" text not null,
     primary key ("topic", "partition", "id"),
     check ("done" in (0, 1))
 ) strict;

@@ -353,7 +353,7 @@ impl Lane {
             sequence: event.sequence,
             topic: self.id.topic.clone(),
             partition: self.id.partition.into(),
-            record_offset: Some(arrival.record.offset),
+            record_offset: arrival.record.offset,
             epoch: self.fence.epoch,
             digest: Some(event.digest.to_vec()),
             note,

@@ -143,7 +143,7 @@ tables! {
         sequence: Option<i64>,
         topic: String,
         partition: i64,
-        record_offset: Option<i64>,
+        record_offset: i64,
         epoch: i64,
         digest: Option<Vec<u8>>,
         note: Option<String>,

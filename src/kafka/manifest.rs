@@ -11,8 +11,8 @@ use serde_yaml_ng::Value;
 use super::Error;
 
 const API_VERSIONS: [&str; 2] = ["kafka.strimzi.io/v1", "kafka.strimzi.io/v1beta2"];
-const KEY: &str = "seriatim/key";
-const EXAMPLE: &str = "seriatim/example";
+const KEY: &str = "seriatim.dev/key";
+const EXAMPLE: &str = "seriatim.dev/example";
 
 /// One topic as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,8 +198,8 @@ metadata:
   name: purchase-events
   labels: {strimzi.io/cluster: main}
   annotations:
-    seriatim/key: the purchase's id
-    seriatim/example: '{}'
+    seriatim.dev/key: the purchase's id
+    seriatim.dev/example: '{}'
 spec:
   topicName: purchase.events
   partitions: 12

@@ -56,7 +56,12 @@ impl From<Error> for Failure {
 const PAGE_ROWS: usize = 1000;
 
 /// Claims a lane. `identity`: the store's.
-pub(super) async fn claim(shared: &Shared, cluster: &Cluster, lane: &LaneId, identity: &str) -> Result<Claimed, Failure> {
+pub(super) async fn claim(
+    shared: &Shared,
+    cluster: &Cluster,
+    lane: &LaneId,
+    identity: &str,
+) -> Result<Claimed, Failure> {
     let mut session = shared.store.session().await?;
     let timeout = shared.settings.metadata_timeout;
     let (low, high) =
@@ -114,7 +119,9 @@ fn starting_point(row: &LaneRow, low: i64, high: i64) -> Result<(i64, Option<Las
         return Err(format!("{lane}: offset {next} is beyond the end {high}: the topic was made anew or truncated"));
     }
     if low > next {
-        return Err(format!("{lane}: offset {next} is not kept any more, the oldest is {low}: records were lost unread"));
+        return Err(format!(
+            "{lane}: offset {next} is not kept any more, the oldest is {low}: records were lost unread"
+        ));
     }
     if last.offset < low {
         // All that was read has expired and nothing unread has: there is nothing left to compare with.

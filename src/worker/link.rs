@@ -63,9 +63,12 @@ impl Outgoing {
 
     /// Takes a page of the table, read after [`Outgoing::read_after`]. `whole`: the table holds no more for now.
     pub(super) fn read(&mut self, messages: Vec<Message>, whole: bool) {
-        messages.into_iter().filter(|message| message.position > self.queued).collect::<Vec<_>>().into_iter().for_each(
-            |message| self.queue(message),
-        );
+        messages
+            .into_iter()
+            .filter(|message| message.position > self.queued)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|message| self.queue(message));
         if whole && self.queued >= self.committed {
             self.behind = false;
         }

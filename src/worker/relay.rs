@@ -256,7 +256,8 @@ impl Relay {
     /// Reads the next page of every lane that is behind and has room. Whether there was any.
     async fn read_tables(&mut self) -> Result<bool, String> {
         let bytes_max = self.shared.settings.queue_bytes_max;
-        let behind = self.lanes.iter().filter(|(_, (_, outgoing))| outgoing.behind && outgoing.queued_bytes < bytes_max / 2);
+        let behind =
+            self.lanes.iter().filter(|(_, (_, outgoing))| outgoing.behind && outgoing.queued_bytes < bytes_max / 2);
         let behind: Vec<(LaneId, Position)> =
             behind.map(|(id, (_, outgoing))| (id.clone(), outgoing.read_after())).collect();
         for (id, after) in &behind {
@@ -325,7 +326,8 @@ impl Relay {
     }
 
     fn show(&self) {
-        let bytes = self.lanes.values().flat_map(|(_, outgoing)| outgoing.links.values()).map(|link| link.bytes_in_flight);
+        let bytes =
+            self.lanes.values().flat_map(|(_, outgoing)| outgoing.links.values()).map(|link| link.bytes_in_flight);
         self.shared.metrics.relay_in_flight(bytes.sum());
     }
 }

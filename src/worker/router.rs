@@ -27,10 +27,7 @@ enum Standing {
     /// It is being claimed.
     Claiming,
     /// A writer serves it.
-    Open {
-        writer: usize,
-        shown: Arc<Shown>,
-    },
+    Open { writer: usize, shown: Arc<Shown> },
     /// It is not claimed until its pause is over.
     Resting,
     /// An operator must look.

@@ -89,8 +89,7 @@ async fn serve(
     let consumer = Consumer::start(&kafka, &topics, event_sender)?;
     let deadline = shared.settings.shutdown_deadline;
     let health = Arc::clone(&shared.health);
-    let mut router =
-        Router::new(shared, cluster, consumer, identity, writers.clone(), events, reports);
+    let mut router = Router::new(shared, cluster, consumer, identity, writers.clone(), events, reports);
     let mut relay_task = relay_task;
     let ended = tokio::select! {
         ended = router.run(shutdown) => ended,
@@ -106,7 +105,13 @@ async fn serve(
 }
 
 /// Finishes what is under way, as far as the deadline allows: everything that is not finished is in the store.
-async fn stop(router: Router, writers: Vec<Handle>, tasks: Vec<JoinHandle<()>>, relay: &relay::Handle, deadline: Duration) {
+async fn stop(
+    router: Router,
+    writers: Vec<Handle>,
+    tasks: Vec<JoinHandle<()>>,
+    relay: &relay::Handle,
+    deadline: Duration,
+) {
     tracing::info!("the worker drains");
     for writer in &writers {
         // A writer that has ended needs no order.
@@ -139,20 +144,18 @@ async fn count_partitions(
     timeout: Duration,
 ) -> anyhow::Result<Catalog> {
     let topics: Vec<String> = catalog.all_topics().collect();
-    let found = cluster.partitions(&topics, timeout).await.map_err(|error| Unreachable {
-        service: "Kafka".to_owned(),
-        source: Box::new(error),
-    })?;
+    let found = cluster
+        .partitions(&topics, timeout)
+        .await
+        .map_err(|error| Unreachable { service: "Kafka".to_owned(), source: Box::new(error) })?;
     let missing: Vec<&str> =
         found.iter().filter(|(_, count)| count.is_none()).map(|(topic, _)| topic.as_str()).collect();
     if !missing.is_empty() {
         bail!("topics are missing: {}; create them with `seriatim topics apply`", missing.join(", "));
     }
     let counts: BTreeMap<String, i32> = found.into_iter().filter_map(|(topic, count)| Some((topic, count?))).collect();
-    let home: BTreeMap<String, i32> = catalog
-        .home_topics()
-        .filter_map(|topic| Some((topic.to_owned(), *counts.get(topic)?)))
-        .collect();
+    let home: BTreeMap<String, i32> =
+        catalog.home_topics().filter_map(|topic| Some((topic.to_owned(), *counts.get(topic)?))).collect();
     let in_force = session.partitions(&home).await?;
     let other: Vec<String> = home
         .iter()

@@ -6,12 +6,7 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use super::{
-    claim,
-    gather::Work,
-    load,
-    writer::Writer,
-};
+use super::{claim, gather::Work, load, writer::Writer};
 use crate::{
     core::{
         batch::{AlarmKind, Halt},
@@ -339,4 +334,3 @@ async fn pause(shared: &super::writer::Shared, error: &Error, attempt: usize) ->
     tokio::time::sleep(shared.settings.backoff(attempt)).await;
     Ok(())
 }
-

@@ -57,10 +57,7 @@ pub(super) enum Report {
     /// The end of this lane's partition is wanted; with the database's clock now.
     AskEnd(LaneId, i64),
     /// The lane was lost. `at_once`: its row went back in time, nobody else has it.
-    Lost {
-        lane: LaneId,
-        at_once: bool,
-    },
+    Lost { lane: LaneId, at_once: bool },
     /// The process must end.
     Fatal(String),
 }
