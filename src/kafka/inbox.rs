@@ -23,8 +23,8 @@ pub struct Inbox {
     bytes_max: usize,
     queue: Mutex<Queue>,
     waker: Arc<Notify>,
-    /// Set while the partition is paused because this is full; then taking rings the poll thread.
-    paused: AtomicBool,
+    /// Set while nothing is delivered because this is full; then taking rings the poll thread.
+    held: AtomicBool,
     bell: OnceLock<Arc<Bell>>,
 }
 
@@ -55,13 +55,13 @@ impl Inbox {
             bytes_max,
             queue: Mutex::default(),
             waker,
-            paused: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             bell: OnceLock::new(),
         })
     }
 
-    /// Appends a record, even to a full inbox: what was fetched already must not be lost. The caller pauses
-    /// the partition when [`Inbox::is_full`], so it overflows by one record.
+    /// Appends a record, also to a full inbox: it must not be lost. The caller stops when [`Inbox::is_full`],
+    /// so the bytes overflow by one record.
     pub fn push(&self, record: Record) {
         let mut queue = self.lock();
         if queue.closed {
@@ -94,7 +94,7 @@ impl Inbox {
         let drained = self.is_half_empty(&queue);
         drop(queue);
         if drained
-            && self.paused.load(Ordering::SeqCst)
+            && self.held.load(Ordering::SeqCst)
             && let Some(bell) = self.bell.get()
         {
             bell.ring();
@@ -134,22 +134,22 @@ impl Inbox {
         self.waker.notify_one();
     }
 
-    /// Whether its partition should be paused.
+    /// Whether it should get nothing more for now.
     #[must_use]
     pub fn is_full(&self) -> bool {
         let queue = self.lock();
         queue.records.len() >= self.records_max || queue.bytes >= self.bytes_max
     }
 
-    /// Whether a paused partition should go on. Half, not a little below full: each pause throws away what
-    /// the client had fetched ahead.
+    /// Whether a full one should be filled again. At half, so that the poll thread is rung once for many
+    /// records.
     pub(super) fn is_drained(&self) -> bool {
         self.is_half_empty(&self.lock())
     }
 
-    /// Tells whether the partition is paused, so that taking rings the poll thread.
-    pub(super) fn mark_paused(&self, paused: bool) {
-        self.paused.store(paused, Ordering::SeqCst);
+    /// Tells whether delivery waits for room, so that taking rings the poll thread.
+    pub(super) fn mark_held(&self, held: bool) {
+        self.held.store(held, Ordering::SeqCst);
     }
 
     /// Ties it to the poll thread that fills it.

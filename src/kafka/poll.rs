@@ -1,17 +1,19 @@
 //! The poll thread: commands in, records into the inboxes, events out.
 //!
-//! It waits for nobody. A partition whose inbox is full is paused, never sought: seeking near a rebalance is
-//! where this client loses and repeats records.
+//! It waits for nobody. Each open lane has a queue of its own in the client; while its inbox is full that
+//! queue is left alone, and the client stops fetching by itself when it is full too. Pausing would do the
+//! same worse: it throws away what was fetched, and a resumed partition waits up to a second for the client's
+//! thread to notice. Nothing is ever sought: near a rebalance the client loses and repeats records then.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, PoisonError, atomic::Ordering, mpsc},
     time::{Duration, Instant},
 };
 
 use rdkafka::{
     Offset, TopicPartitionList,
-    consumer::{BaseConsumer, CommitMode, Consumer as _},
+    consumer::{BaseConsumer, CommitMode, Consumer as _, base_consumer::PartitionQueue},
     error::KafkaError,
     message::{BorrowedMessage, Message as _},
     types::RDKafkaErrorCode,
@@ -28,8 +30,8 @@ use crate::core::record::LaneId;
 
 /// The longest that the thread sleeps; it is rung awake before, this only bounds a ring that was lost.
 const NAP_MAX: Duration = Duration::from_millis(100);
-/// Records delivered before commands are looked at again.
-const DELIVERIES_MAX: usize = 512;
+/// Records taken from one queue before the next queue and the commands have their turn.
+const TURN_MAX: usize = 256;
 /// A commit whose answer has not come by then is given up.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -41,16 +43,29 @@ struct Commit {
     sent: Option<Instant>,
 }
 
+/// How one lane's turn ended.
+enum Turn {
+    /// The client has nothing more of it.
+    Empty,
+    /// The inbox has no room; taking from it rings.
+    Full,
+    /// Others had to have their turn.
+    More,
+    /// Reading cannot go on, and why.
+    Ended(String),
+}
+
 /// The thread.
 pub(super) struct Poller {
-    client: BaseConsumer<Context>,
+    client: Arc<BaseConsumer<Context>>,
     commands: mpsc::Receiver<Command>,
     bell: Arc<Bell>,
     shown: Arc<Shown>,
     started: Instant,
     stall_deadline: Duration,
-    /// What we have paused: resuming anything else replays it.
-    paused: BTreeSet<LaneId>,
+    /// The client's queues of the open lanes, and for a while of lanes that were just revoked. They hold the
+    /// client, so they are dropped before it.
+    queues: BTreeMap<LaneId, PartitionQueue<Context>>,
     commit: Commit,
 }
 
@@ -63,8 +78,8 @@ impl Poller {
         started: Instant,
         stall_deadline: Duration,
     ) -> Self {
-        let (paused, commit) = (BTreeSet::new(), Commit::default());
-        Self { client, commands, bell, shown, started, stall_deadline, paused, commit }
+        let (queues, commit) = (BTreeMap::new(), Commit::default());
+        Self { client: Arc::new(client), commands, bell, shown, started, stall_deadline, queues, commit }
     }
 
     /// Polls until told to stop or until the handle is gone, then leaves the group.
@@ -76,7 +91,7 @@ impl Poller {
             if !self.obey() {
                 break;
             }
-            self.resume_drained();
+            self.forget_revoked();
             self.send_commit();
             self.watch();
             if self.deliver() {
@@ -87,6 +102,7 @@ impl Poller {
         // The last word on the offsets; the client sees it out before it closes.
         self.commit.sent = None;
         self.send_commit();
+        self.queues.clear();
         // Dropping the client leaves the group; see `Consumer::stop` for why this has a thread to itself.
         drop(self.client);
     }
@@ -121,6 +137,14 @@ impl Poller {
         inbox.attach(self.bell.clone());
         *place = Some(Opening::new(offset, inbox));
         drop(lanes);
+        // Before the partition is read: what comes earlier would go to the client's common queue.
+        let Some(mut queue) = self.client.split_partition_queue(&lane.topic, lane.partition) else {
+            self.client.context().fail(format!("making a queue for {lane}: the client refuses its name"));
+            return;
+        };
+        let rope = self.bell.clone();
+        queue.set_nonempty_callback(move || rope.ring());
+        self.queues.insert(lane.clone(), queue);
         self.read_from(lane, offset);
     }
 
@@ -134,8 +158,7 @@ impl Poller {
         }
     }
 
-    fn stop_reading(&mut self, lane: &LaneId) {
-        self.paused.remove(lane);
+    fn stop_reading(&self, lane: &LaneId) {
         if let Err(error) = self.client.incremental_unassign(&list_of(&lane.topic, lane.partition)) {
             self.client.context().fail(format!("ending the reading of {lane}: {error}"));
         }
@@ -146,86 +169,115 @@ impl Poller {
         if let Some(opening) = opening {
             opening.inbox.close();
             self.stop_reading(lane);
+            self.queues.remove(lane);
         }
     }
 
-    /// Delivers what the client has; true when it has nothing more.
+    /// Drops the queues of lanes that the group has taken away.
+    fn forget_revoked(&mut self) {
+        let mut lanes = self.client.context().lanes();
+        self.queues.retain(|lane, _| lanes.open(&lane.topic, lane.partition).is_some());
+    }
+
+    /// Delivers what the client has and the inboxes can take; true when there is nothing more to do.
     fn deliver(&mut self) -> bool {
-        for _ in 0..DELIVERIES_MAX {
-            let mut full = None;
+        let mut idle = self.hear_group();
+        let mut ended = Vec::new();
+        for (lane, queue) in &self.queues {
+            match self.fill(lane, queue) {
+                Turn::Empty | Turn::Full => {}
+                Turn::More => idle = false,
+                Turn::Ended(why) => ended.push((lane.clone(), why)),
+            }
+        }
+        for (lane, why) in ended {
+            self.lose(lane, why);
+        }
+        idle
+    }
+
+    /// Serves the client's common queue: rebalances, statistics, errors. True when it is empty.
+    fn hear_group(&self) -> bool {
+        for _ in 0..TURN_MAX {
             match self.client.poll(Duration::ZERO) {
-                Some(Ok(message)) => full = self.accept(&message),
+                Some(Ok(message)) => self.refuse(&message),
                 Some(Err(error)) => self.hear(&error),
                 None if self.client.context().take_served() => {}
-                None => {
-                    self.client.context().lanes().openings().for_each(|(_, _, opening)| opening.watch.drained());
-                    return true;
-                }
-            }
-            if let Some(lane) = full {
-                self.pause(lane);
+                None => return true,
             }
         }
         false
     }
 
-    /// Puts a record into its lane's inbox; answers with the lane if that has filled it.
-    fn accept(&self, message: &BorrowedMessage<'_>) -> Option<LaneId> {
+    /// A record outside its lane's queue. Of a lane that is not open any more it is a leftover; of an open one
+    /// it would break the order.
+    fn refuse(&self, message: &BorrowedMessage<'_>) {
+        self.shown.stale.fetch_add(1, Ordering::Relaxed);
+        let context = self.client.context();
+        if context.lanes().open(message.topic(), message.partition()).is_some() {
+            let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+            context.fail(format!("record {offset} of {topic}/{partition} came outside its lane's queue"));
+        }
+    }
+
+    /// Moves records from a lane's queue into its inbox.
+    fn fill(&self, lane: &LaneId, queue: &PartitionQueue<Context>) -> Turn {
+        let context = self.client.context();
+        for _ in 0..TURN_MAX {
+            {
+                let mut lanes = context.lanes();
+                let Some(opening) = lanes.open(&lane.topic, lane.partition) else { return Turn::Empty };
+                if opening.hold_if_full() {
+                    return Turn::Full;
+                }
+            }
+            match queue.poll(Duration::ZERO) {
+                Some(Ok(message)) => self.accept(&message),
+                Some(Err(error)) => match error.rdkafka_error_code() {
+                    Some(RDKafkaErrorCode::AutoOffsetReset) => {
+                        return Turn::Ended("the offset to read from is not in the partition".to_owned());
+                    }
+                    // The client goes on behind a damaged batch: nothing after it may be used.
+                    Some(RDKafkaErrorCode::BadMessage) => {
+                        return Turn::Ended("a batch of records is damaged: its checksum is wrong".to_owned());
+                    }
+                    _ => self.hear(&error),
+                },
+                None if context.take_served() => {}
+                None => {
+                    if let Some(opening) = context.lanes().open(&lane.topic, lane.partition) {
+                        opening.watch.drained();
+                    }
+                    return Turn::Empty;
+                }
+            }
+        }
+        Turn::More
+    }
+
+    /// Puts a record into its lane's inbox.
+    fn accept(&self, message: &BorrowedMessage<'_>) {
         let context = self.client.context();
         if context.has_failed() {
-            return None;
+            return;
         }
         let mut lanes = context.lanes();
         let Some(opening) = lanes.open(message.topic(), message.partition()) else {
             self.shown.stale.fetch_add(1, Ordering::Relaxed);
-            return None;
+            return;
         };
         if message.offset() < opening.next {
             self.shown.repeated.fetch_add(1, Ordering::Relaxed);
-            return None;
+            return;
         }
         opening.next = message.offset() + 1;
         opening.watch.delivered(Instant::now());
         opening.inbox.push(record_of(message));
-        let fills = !opening.paused && opening.inbox.is_full();
-        fills.then(|| LaneId { topic: message.topic().to_owned(), partition: message.partition() })
     }
 
-    fn pause(&mut self, lane: LaneId) {
-        if let Err(error) = self.client.pause(&list_of(&lane.topic, lane.partition)) {
-            self.client.context().fail(format!("pausing {lane}: {error}"));
-            return;
-        }
-        if let Some(opening) = self.client.context().lanes().open(&lane.topic, lane.partition) {
-            opening.paused = true;
-            opening.inbox.mark_paused(true);
-        }
-        self.paused.insert(lane);
-    }
-
-    fn resume_drained(&mut self) {
-        let mut lanes = self.client.context().lanes();
-        let mut drained = Vec::new();
-        self.paused.retain(|lane| {
-            // A lane that was revoked or closed meanwhile is not ours to resume.
-            let Some(opening) = lanes.open(&lane.topic, lane.partition).filter(|opening| opening.paused) else {
-                return false;
-            };
-            if !opening.inbox.is_drained() {
-                return true;
-            }
-            opening.paused = false;
-            opening.inbox.mark_paused(false);
-            opening.watch.resumed(Instant::now());
-            drained.push(lane.clone());
-            false
-        });
-        drop(lanes);
-        for lane in drained {
-            if let Err(error) = self.client.resume(&list_of(&lane.topic, lane.partition)) {
-                self.client.context().fail(format!("resuming {lane}: {error}"));
-            }
-        }
+    fn lose(&mut self, lane: LaneId, why: String) {
+        self.close(&lane);
+        self.client.context().tell(Event::Lost { lane, why });
     }
 
     fn send_commit(&mut self) {
@@ -268,7 +320,7 @@ impl Poller {
         for (topic, partition, opening) in self.client.context().lanes().openings() {
             let Some(sight) = statistics.sight(topic, partition) else { continue };
             let lane = LaneId { topic: topic.to_owned(), partition };
-            let verdict = opening.watch.judge(&sight, opening.next, opening.paused, now, self.stall_deadline);
+            let verdict = opening.watch.judge(&sight, opening.next, opening.held, now, self.stall_deadline);
             positions.insert(lane.clone(), Watch::positions(&sight, opening.next));
             if verdict != Verdict::Well {
                 verdicts.push((lane, opening.next, verdict));
@@ -284,10 +336,7 @@ impl Poller {
         match verdict {
             Verdict::Well => {}
             Verdict::Tail(offset) => self.client.context().tell(Event::Tail { lane, offset }),
-            Verdict::Lost(why) => {
-                self.close(&lane);
-                self.client.context().tell(Event::Lost { lane, why });
-            }
+            Verdict::Lost(why) => self.lose(lane, why),
             Verdict::Stuck => {
                 tracing::warn!(%lane, next_offset = next, "no record came though there are some: assigning the lane afresh");
                 self.stop_reading(&lane);
@@ -307,16 +356,8 @@ impl Poller {
                 context.fail(why);
             }
             KafkaError::MessageConsumption(code) => match code {
-                // Names no partition; the statistics show which one has stopped.
-                RDKafkaErrorCode::AutoOffsetReset => {
-                    context.lanes().openings().for_each(|(_, _, opening)| opening.watch.suspect());
-                }
                 RDKafkaErrorCode::PollExceeded => {
                     context.fail("the poll thread did not come round in time and has left the group".to_owned());
-                }
-                // The client goes on behind a damaged batch, and names no partition: nothing after it may be used.
-                RDKafkaErrorCode::BadMessage => {
-                    context.fail("a batch of records is damaged: its checksum is wrong".to_owned())
                 }
                 RDKafkaErrorCode::InconsistentGroupProtocol => {
                     context.fail("another member of the group does not know cooperative-sticky".to_owned());

@@ -39,13 +39,26 @@ pub(super) struct Opening {
     pub(super) inbox: Arc<Inbox>,
     /// The offset after the last delivered record.
     pub(super) next: i64,
-    pub(super) paused: bool,
+    /// Nothing is delivered because the inbox is full.
+    pub(super) held: bool,
     pub(super) watch: Watch,
 }
 
 impl Opening {
     pub(super) fn new(offset: i64, inbox: Arc<Inbox>) -> Self {
-        Self { inbox, next: offset, paused: false, watch: Watch::new(Instant::now()) }
+        Self { inbox, next: offset, held: false, watch: Watch::new(Instant::now()) }
+    }
+
+    /// Whether the inbox has no room. From then on delivery waits until half of it is free.
+    pub(super) fn hold_if_full(&mut self) -> bool {
+        let full = if self.held { !self.inbox.is_drained() } else { self.inbox.is_full() };
+        if full != self.held {
+            self.held = full;
+            self.inbox.mark_held(full);
+            self.watch.resumed(Instant::now());
+        }
+        // Taken from before the mark was seen: then nobody rings.
+        full && !self.inbox.is_drained()
     }
 }
 

@@ -32,9 +32,9 @@ pub struct Settings {
     pub properties: BTreeMap<String, String>,
     /// How the group agrees.
     pub protocol: Protocol,
-    /// Bytes that one lane's inbox holds before its partition is paused.
+    /// Bytes that one lane's inbox holds before delivery waits.
     pub inbox_bytes_max: usize,
-    /// Records that one lane's inbox holds before its partition is paused.
+    /// Records that one lane's inbox holds before delivery waits.
     pub inbox_records_max: usize,
     /// After so long without a heartbeat the group gives a member's lanes away. Classic protocol only: with
     /// the other one the broker decides.
@@ -177,13 +177,13 @@ impl Settings {
             // The poll thread waits for nobody, so a minute without a poll means that it is dead.
             .set("max.poll.interval.ms", self.session_timeout.as_millis().max(60_000).to_string())
             // What is fetched and not yet in an inbox stays small, or a backlog would fill the memory; the
-            // bound counts all partitions together.
-            .set("queued.max.messages.kbytes", "8192")
-            .set("queued.min.messages", "20000")
+            // bounds count each partition by itself, and are overshot by one fetch.
+            .set("queued.max.messages.kbytes", "512")
+            .set("queued.min.messages", "2000")
             .set("fetch.message.max.bytes", "262144")
             .set("fetch.max.bytes", "8388608")
-            // A partition that is resumed or opened waits for the request that is under way, which idle
-            // partitions hold back for this long. It must be shorter than half an inbox lasts.
+            // A partition that is opened or has room again waits for the request that is under way, which
+            // idle partitions hold back for this long. It must be shorter than half an inbox lasts.
             .set("fetch.wait.max.ms", "50")
             // The default of a second would leave a full queue empty for most of it.
             .set("fetch.queue.backoff.ms", "10")

@@ -45,7 +45,6 @@ struct Topic {
 struct Partition {
     leader: i32,
     unknown: bool,
-    fetch_state: String,
     next_offset: i64,
     eof_offset: i64,
     lo_offset: i64,
@@ -101,9 +100,6 @@ pub(super) struct Watch {
     end: Option<(i64, Drained)>,
     /// Up to where the owner was told that nothing more comes.
     tail: i64,
-    /// The client has said that some partition's offset is not there.
-    suspect: bool,
-    lost_sights: u32,
 }
 
 /// Whether the client's queue was seen empty after a sight of the end.
@@ -115,7 +111,7 @@ enum Drained {
 
 impl Watch {
     pub(super) fn new(now: Instant) -> Self {
-        Self { progress: now, fetched: -1, reassigned: false, end: None, tail: -1, suspect: false, lost_sights: 0 }
+        Self { progress: now, fetched: -1, reassigned: false, end: None, tail: -1 }
     }
 
     /// A record was delivered.
@@ -124,7 +120,7 @@ impl Watch {
         self.reassigned = false;
     }
 
-    /// The partition was resumed: what the statistics say may be of the time before.
+    /// Delivery was held or goes on: what was seen before does not count.
     pub(super) fn resumed(&mut self, now: Instant) {
         self.progress = now;
         self.end = None;
@@ -137,24 +133,12 @@ impl Watch {
         }
     }
 
-    /// Some partition's offset is out of range; which one, the client does not say.
-    pub(super) fn suspect(&mut self) {
-        self.suspect = true;
-    }
-
     /// Judges by new statistics. `next` is the offset after the last delivered record.
-    pub(super) fn judge(
-        &mut self,
-        sight: &Sight,
-        next: i64,
-        paused: bool,
-        now: Instant,
-        deadline: Duration,
-    ) -> Verdict {
+    pub(super) fn judge(&mut self, sight: &Sight, next: i64, held: bool, now: Instant, deadline: Duration) -> Verdict {
         if let Some(why) = self.judge_loss(sight, now, deadline) {
             return Verdict::Lost(why);
         }
-        if paused {
+        if held {
             self.resumed(now);
             return Verdict::Well;
         }
@@ -166,17 +150,6 @@ impl Watch {
 
     fn judge_loss(&mut self, sight: &Sight, now: Instant, deadline: Duration) -> Option<String> {
         let partition = &sight.partition;
-        // After an offset out of range the client stops fetching for good and says so without a name. Two
-        // sights, because a partition that is just being started looks the same for a moment.
-        self.lost_sights = if self.suspect && partition.fetch_state == "none" { self.lost_sights + 1 } else { 0 };
-        if self.lost_sights >= 2 {
-            self.suspect = false;
-            let Partition { lo_offset, hi_offset, .. } = partition;
-            return Some(format!("its offset is not in the partition, which holds {lo_offset} to {hi_offset}"));
-        }
-        if partition.fetch_state == "active" {
-            self.suspect = false;
-        }
         // A broker that has just started may not know a topic yet; so this must last.
         if partition.unknown && now.duration_since(self.progress) >= deadline {
             self.progress = now;
@@ -192,7 +165,7 @@ impl Watch {
     ///    may still be under way to us. When the queue has been empty once since, they have been delivered:
     ///    the client queues records first and moves its position then.
     /// 2. The statistics' offsets are a copy that a broker's thread renews about once a second. Right after a
-    ///    pause or a new opening they may be of the time before. By the second sight they have been renewed.
+    ///    new opening they may be of the time before. By the second sight they have been renewed.
     fn judge_end(&mut self, sight: &Sight, next: i64) -> Option<i64> {
         let seen = sight.partition.eof_offset;
         let reached = seen >= 0 && seen == sight.partition.next_offset && seen <= sight.end();
@@ -248,7 +221,6 @@ mod tests {
         let partition = Partition {
             leader: 1,
             unknown: false,
-            fetch_state: "active".to_owned(),
             next_offset,
             eof_offset,
             lo_offset: 0,
@@ -281,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_seen_before_a_pause_does_not_count_after_it() {
+    fn an_end_seen_before_delivery_was_held_does_not_count_after_it() {
         let now = Instant::now();
         let mut watch = Watch::new(now);
         watch.judge(&sight(8, 8, 8), 3, false, now, DEADLINE);
@@ -301,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn idleness_a_pause_and_an_outage_are_no_stalls() {
+    fn idleness_a_full_inbox_and_an_outage_are_no_stalls() {
         let start = Instant::now();
         let later = start + 2 * DEADLINE;
         assert_eq!(Watch::new(start).judge(&sight(8, -1, 8), 8, false, later, DEADLINE), Verdict::Well);
@@ -311,17 +283,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stopped_partition_is_lost_only_after_the_client_has_said_that_one_is() {
-        let now = Instant::now();
-        let mut stopped = sight(-1001, -1001, 8);
-        stopped.partition.fetch_state = "none".to_owned();
-        let mut watch = Watch::new(now);
-        for _ in 0..3 {
-            assert_eq!(watch.judge(&stopped, 100, false, now, DEADLINE), Verdict::Well);
-        }
-        watch.suspect();
-        assert_eq!(watch.judge(&stopped, 100, false, now, DEADLINE), Verdict::Well);
-        assert!(matches!(watch.judge(&stopped, 100, false, now, DEADLINE), Verdict::Lost(_)));
+    fn a_partition_that_is_gone_for_good_is_lost() {
+        let start = Instant::now();
+        let mut gone = sight(3, -1, 8);
+        gone.partition.unknown = true;
+        let mut watch = Watch::new(start);
+        assert_eq!(watch.judge(&gone, 3, false, start, DEADLINE), Verdict::Well, "a broker may just be starting");
+        assert!(matches!(watch.judge(&gone, 3, false, start + DEADLINE, DEADLINE), Verdict::Lost(_)));
     }
 
     #[test]
