@@ -94,6 +94,7 @@ contract! {
     a server: {
         server::{
             claim_waits_for_a_running_transaction,
+            look_and_commit_see_what_they_have_waited_for,
             lock_timeout_says_retry,
             a_terminated_backend_says_retry_and_the_session_goes_on,
             a_commit_that_ends_the_connection_is_unknown,

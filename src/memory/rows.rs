@@ -44,8 +44,14 @@ impl Tables {
                     .collect())
             }
             Want::Scan { prefix, after, limit } => {
-                let later = |key: &Key| after.as_ref().is_none_or(|after| key > after);
-                let found = self.beginning(table, prefix).filter(|(key, _)| later(key));
+                let found = match after {
+                    // What begins with the prefix all stands before a key that is behind it.
+                    Some(after) if after[..prefix.len()] > prefix[..] => return Ok(Vec::new()),
+                    Some(after) if after[..prefix.len()] == prefix[..] => {
+                        self.from(table, prefix, Bound::Excluded(after.as_slice()))
+                    }
+                    _ => self.from(table, prefix, Bound::Included(prefix.as_slice())),
+                };
                 Ok(found.take(*limit).map(|(_, row)| row.clone()).collect())
             }
         }
@@ -134,8 +140,17 @@ impl Tables {
     }
 
     fn beginning<'a>(&'a self, table: &Table, prefix: &'a [Value]) -> impl Iterator<Item = (&'a Key, &'a Row)> {
-        let from = (Bound::Included(prefix), Bound::Unbounded);
-        let rows = self.rows(table).into_iter().flat_map(move |rows| rows.range::<[Value], _>(from));
+        self.from(table, prefix, Bound::Included(prefix))
+    }
+
+    fn from<'a>(
+        &'a self,
+        table: &Table,
+        prefix: &'a [Value],
+        start: Bound<&'a [Value]>,
+    ) -> impl Iterator<Item = (&'a Key, &'a Row)> {
+        let rows = self.rows(table).into_iter();
+        let rows = rows.flat_map(move |rows| rows.range::<[Value], _>((start, Bound::Unbounded)));
         rows.take_while(move |(key, _)| key.starts_with(prefix))
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use seriatim::{
     core::{
+        fence::Position,
         ledger::{OUTBOX, TABLES},
         table::{Change, Value, Want},
     },
@@ -27,6 +28,22 @@ pub async fn claim_waits_for_a_running_transaction(database: Database) {
     old_owner.execute("commit").await.unwrap();
     let (row, _) = claiming.await.unwrap().unwrap();
     assert_eq!((row.fence.next_offset, row.fence.batch, row.fence.epoch), (77, 1, 2), "it sees what it has waited for");
+}
+
+pub async fn look_and_commit_see_what_they_have_waited_for(database: Database) {
+    let (mut looking, mut committing) = (database.session().await, database.session().await);
+    let row = claim(&mut *committing, &lane(0)).await;
+    let mut other = database.beside().await;
+    other.execute("begin").await.unwrap();
+    other.execute("update seriatim.lane set next_offset = 77").await.unwrap();
+    let commit = batch(&row, vec![(&MAIN, vec![main("a")])]);
+    let looking = tokio::spawn(async move { looking.look(&[lane(0)]).await });
+    let committing = tokio::spawn(async move { committing.commit(&[commit]).await });
+    let mut beside = database.beside().await;
+    until(&mut beside, "select 1 from pg_locks where not granted and locktype = 'tuple'").await;
+    other.execute("commit").await.unwrap();
+    assert_eq!(looking.await.unwrap().unwrap().0[0].fence.next_offset, 77);
+    assert_eq!(committing.await.unwrap().unwrap(), Committed::Fenced(vec![lane(0)]), "never by what it saw before");
 }
 
 pub async fn lock_timeout_says_retry(database: Database) {
@@ -107,7 +124,8 @@ pub async fn a_database_that_is_gone_says_retry(database: Database) {
 
 pub async fn rows_are_found_by_index(database: Database) {
     let mut beside = database.beside().await;
-    // Far more rows than a table that was planned for when it was empty.
+    // The planner knows that the tables are empty, and each statement is planned once.
+    beside.execute("vacuum (analyze) seriatim.outbox, seriatim.link_in, seriatim.lane").await.unwrap();
     let fill = "insert into seriatim.outbox \
                 (topic, partition, batch, idx, to_topic, to_partition, timestamp_ms, headers) \
                 select 'trials', p, n, 0, 'elsewhere', 0, 0, '[]' \
@@ -119,11 +137,13 @@ pub async fn rows_are_found_by_index(database: Database) {
         (&OUTBOX, Want::Keys(absent)),
         (&OUTBOX, Want::Scan { prefix: vec![Value::Text("trials".to_owned()), Value::Int(3)], after: None, limit: 5 }),
     ];
+    let upto = Position { batch: 50, index: 0 };
     session.load(&wants).await.unwrap();
+    session.trim_outbox(&lane(3), upto, 10).await.unwrap();
     beside.execute(fill).await.unwrap();
     let read = session.load(&wants).await.unwrap();
     assert_eq!(read.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0, 5]);
-    session.trim_outbox(&lane(3), seriatim::core::fence::Position { batch: 50, index: 0 }, 10).await.unwrap();
+    assert_eq!(session.trim_outbox(&lane(3), upto, 10).await.unwrap(), 10);
     // A session's connection ends with it, and only then are its counts sure to be told.
     drop(session);
     until_alone(&mut beside).await;
