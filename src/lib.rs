@@ -15,3 +15,4 @@ pub mod worker;
 
 pub mod admin;
 pub mod shop;
+pub mod testing;

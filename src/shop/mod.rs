@@ -13,6 +13,9 @@ pub mod purchase;
 pub mod stock;
 mod words;
 
+#[cfg(test)]
+mod checkout_tests;
+
 use std::time::Duration;
 
 use crate::core::catalog::Catalog;
