@@ -19,3 +19,4 @@ pub mod worker;
 
 pub mod admin;
 pub mod shop;
+pub mod testing;

@@ -51,3 +51,36 @@ impl Entity for Counters {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{Counter, Counters};
+    use crate::testing::given;
+
+    const COUNTED: &str = "activity.counted";
+
+    fn counter(value: i64) -> Counter {
+        Counter { counter: "clicks".to_owned(), value }
+    }
+
+    #[test]
+    fn deltas_add_up() {
+        let first = given(Counters).when(COUNTED, json!({"counter": "clicks", "delta": 0})).then_applied();
+        let second = first.then_row(counter(0)).and().when(COUNTED, json!({"counter": "clicks", "delta": -7}));
+        second.then_applied().then_row(counter(-7)).then_effects(&[]);
+    }
+
+    #[test]
+    fn a_counter_does_not_wrap() {
+        let full = given(Counters).row(counter(i64::MAX));
+        full.when(COUNTED, json!({"counter": "clicks", "delta": 1})).then_contradiction().then_row(counter(i64::MAX));
+    }
+
+    #[test]
+    fn a_delta_is_an_integer() {
+        given(Counters).when(COUNTED, json!({"counter": "clicks", "delta": "1"})).then_invalid("delta");
+        given(Counters).when(COUNTED, json!({"counter": "clicks"})).then_invalid("delta");
+    }
+}

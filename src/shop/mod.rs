@@ -14,6 +14,9 @@ pub mod schema;
 pub mod stock;
 mod words;
 
+#[cfg(test)]
+mod checkout_tests;
+
 use std::time::Duration;
 
 use crate::{config, core::catalog::Catalog};

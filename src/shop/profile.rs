@@ -81,3 +81,31 @@ impl Entity for Profiles {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{EMAIL_CHANGED, Event, PASSWORD_CHANGED, Profile, Profiles};
+    use crate::testing::given;
+
+    #[test]
+    fn the_two_fields_never_undo_each_other() {
+        let first = given(Profiles).event(EMAIL_CHANGED, json!({"user_id": "u", "email": "a@b"}));
+        let second = first.event(PASSWORD_CHANGED, json!({"user_id": "u", "password_hash": "h"}));
+        let third = second.when(EMAIL_CHANGED, json!({"user_id": "u", "email": "c@d"})).then_applied();
+        let (email, password_hash) = (Some("c@d".to_owned()), Some("h".to_owned()));
+        third.then_row(Profile { user_id: "u".to_owned(), email, password_hash });
+    }
+
+    #[test]
+    fn each_event_brings_its_own_field() {
+        given(Profiles).when(EMAIL_CHANGED, json!({"user_id": "u", "password_hash": "h"})).then_invalid("email");
+        given(Profiles).when(PASSWORD_CHANGED, json!({"user_id": "u", "email": "e"})).then_invalid("password_hash");
+    }
+
+    #[test]
+    fn a_logged_event_tells_nothing_personal() {
+        assert_eq!(format!("{:?}", Event::EmailChanged("a@b".to_owned())), "EmailChanged");
+    }
+}

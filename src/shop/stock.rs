@@ -254,3 +254,130 @@ fn refuse(effects: &mut Effects, item: &Item, share: &Share, reason: &str) -> Re
 fn contradiction(what: &str) -> Result<(), Objection> {
     Err(Objection::Contradiction(what.to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::{
+        ADJUSTED, COMMIT, COMMITTED, Item, RECEIVED, REFUSED, RELEASE, RELEASED, RESERVE, RESERVED, Reservation,
+        ReservationStatus, Stock,
+    };
+    use crate::{
+        core::effect::Effect,
+        testing::{Given, given},
+    };
+
+    fn share(quantity: i64) -> Json {
+        json!({"sku": "tea", "purchase_id": "p1", "quantity": quantity})
+    }
+
+    fn item(on_hand: i64, reserved: i64) -> Item {
+        Item { sku: "tea".to_owned(), on_hand, reserved }
+    }
+
+    fn reservation(quantity: i64, status: ReservationStatus) -> Reservation {
+        Reservation { sku: "tea".to_owned(), purchase_id: "p1".to_owned(), quantity, status }
+    }
+
+    fn adjust(delta: i64) -> Json {
+        json!({"sku": "tea", "delta": delta, "reason": "count"})
+    }
+
+    fn reply(message_type: &'static str) -> [Effect; 1] {
+        let data = json!({"sku": "tea", "purchase_id": "p1"});
+        [Effect::Reply { asker: "saga".to_owned(), message_type, data }]
+    }
+
+    fn refusal(reason: &str) -> [Effect; 1] {
+        let data = json!({"sku": "tea", "purchase_id": "p1", "reason": reason});
+        [Effect::Reply { asker: "saga".to_owned(), message_type: REFUSED, data }]
+    }
+
+    fn asked() -> Given<Stock> {
+        given(Stock).row(item(5, 0)).asked_by("saga")
+    }
+
+    fn reserved() -> Given<Stock> {
+        asked().event(RESERVE, share(3)).asked_by("saga")
+    }
+
+    #[test]
+    fn what_is_there_is_reserved() {
+        let reserved = asked().when(RESERVE, share(5)).then_applied().then_effects(&reply(RESERVED));
+        let reserved = reserved.then_row(item(5, 5)).then_row(reservation(5, ReservationStatus::Reserved));
+        reserved.then_correlated("p1");
+    }
+
+    #[test]
+    fn more_than_is_free_is_refused_and_changes_nothing() {
+        let other = json!({"sku": "tea", "purchase_id": "p2", "quantity": 3});
+        asked().when(RESERVE, share(6)).then_refused().then_effects(&refusal("out_of_stock")).then_row(item(5, 0));
+        let refused = reserved().when(RESERVE, other).then_refused().then_row(item(5, 3)).then_correlated("p2");
+        assert_eq!(refused.effects().len(), 1);
+        given(Stock).asked_by("saga").when(RESERVE, share(1)).then_refused().then_effects(&refusal("out_of_stock"));
+    }
+
+    #[test]
+    fn a_second_reserve_answers_the_same_and_reserves_no_more() {
+        reserved().when(RESERVE, share(3)).then_applied().then_effects(&reply(RESERVED)).then_row(item(5, 3));
+        reserved().when(RESERVE, share(2)).then_contradiction();
+    }
+
+    #[test]
+    fn a_release_gives_back_once() {
+        let released = reserved().when(RELEASE, share(3)).then_applied().then_effects(&reply(RELEASED));
+        let released = released.then_row(item(5, 0)).then_row(reservation(3, ReservationStatus::Released));
+        let again = released.and().asked_by("saga").when(RELEASE, share(3)).then_applied();
+        again.then_effects(&reply(RELEASED)).then_row(item(5, 0));
+    }
+
+    #[test]
+    fn a_release_before_its_reserve_leaves_a_mark_that_refuses_it() {
+        let mark = given(Stock).asked_by("saga").when(RELEASE, share(3)).then_applied();
+        let mark = mark.then_effects(&reply(RELEASED)).then_row(item(0, 0));
+        let mark = mark.then_row(reservation(0, ReservationStatus::Released)).and();
+        let stocked = mark.event(RECEIVED, json!({"sku": "tea", "quantity": 9})).asked_by("saga");
+        stocked.when(RESERVE, share(3)).then_refused().then_effects(&refusal("released")).then_row(item(9, 0));
+    }
+
+    #[test]
+    fn a_commit_takes_what_is_reserved_once() {
+        let committed = reserved().when(COMMIT, share(3)).then_applied().then_effects(&reply(COMMITTED));
+        let committed = committed.then_row(item(2, 0)).then_row(reservation(3, ReservationStatus::Committed));
+        let again = committed.and().asked_by("saga").when(COMMIT, share(3)).then_applied();
+        let again = again.then_effects(&reply(COMMITTED)).then_row(item(2, 0)).and();
+        again.when(RELEASE, share(3)).then_contradiction();
+    }
+
+    #[test]
+    fn only_what_is_reserved_can_be_committed() {
+        asked().when(COMMIT, share(3)).then_contradiction();
+        reserved().event(RELEASE, share(3)).when(COMMIT, share(3)).then_contradiction();
+    }
+
+    #[test]
+    fn what_is_received_is_on_hand() {
+        given(Stock).when(RECEIVED, json!({"sku": "tea", "quantity": 2})).then_applied().then_row(item(2, 0));
+        let full = given(Stock).row(item(i64::MAX, 0));
+        full.when(RECEIVED, json!({"sku": "tea", "quantity": 1})).then_contradiction();
+    }
+
+    #[test]
+    fn an_adjustment_may_reach_what_is_reserved_and_not_pass_it() {
+        reserved().when(ADJUSTED, adjust(-2)).then_applied().then_row(item(3, 3));
+        reserved().when(ADJUSTED, adjust(-3)).then_refused().then_row(item(5, 3));
+        given(Stock).when(ADJUSTED, adjust(0)).then_applied().then_row(item(0, 0));
+        given(Stock).when(ADJUSTED, adjust(-1)).then_refused();
+        given(Stock).row(item(1, 0)).when(ADJUSTED, adjust(i64::MAX)).then_refused();
+        given(Stock).row(item(0, 0)).when(ADJUSTED, adjust(i64::MIN)).then_refused();
+    }
+
+    #[test]
+    fn what_is_read_is_checked() {
+        given(Stock).when(RECEIVED, json!({"sku": "tea", "quantity": 0})).then_invalid("quantity");
+        given(Stock).when(RECEIVED, json!({"sku": "", "quantity": 1})).then_invalid("sku");
+        given(Stock).when(ADJUSTED, json!({"sku": "tea", "delta": 1.5, "reason": "r"})).then_invalid("delta");
+        given(Stock).when(RESERVE, share(0)).then_invalid("quantity");
+    }
+}

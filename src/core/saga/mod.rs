@@ -8,6 +8,9 @@ mod engine;
 mod instance;
 mod signal;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};

@@ -13,6 +13,9 @@
 
 mod state;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use serde_json::Value as Json;
