@@ -6,6 +6,7 @@ Written from the page, not from the worker. Where the page allows two reasons fo
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -203,8 +204,14 @@ def parsed(value: bytes) -> Any:
     def refused(constant: str) -> Any:
         raise ValueError(f"{constant} is no JSON")
 
+    def bounded(digits: str) -> float:
+        # JSON lets a reader limit the range of numbers: what no double holds may count as unreadable.
+        if math.isinf(float(digits)):
+            raise Flaw(UNDECODABLE | INVALID)
+        return float(digits)
+
     try:
-        return json.loads(value.decode(), parse_constant=refused)
+        return json.loads(value.decode(), parse_constant=refused, parse_float=bounded)
     except RecursionError as error:
         raise Flaw(UNDECODABLE | INVALID) from error
     except ValueError as error:

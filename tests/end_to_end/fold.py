@@ -18,6 +18,8 @@ Place = tuple[str, int, int]
 Entity = tuple[str, str]
 # More than any window that a worker would keep: nobody waits that far ahead.
 FAR = 2**40
+# Of events without a journal a worker keeps the content of the last few numbers; surely of this many.
+DIGESTS_KEPT = 16
 
 APPLIED, REFUSED, DUPLICATE, PARKED = "applied", "refused", "duplicate", "parked"
 
@@ -116,6 +118,9 @@ class Fold:
         known = marks.taken.get(number)
         if known is not None:
             self.found.outcomes[place] = only(DUPLICATE) if known == event.content else dead("conflict")
+            if event.kind == "counter" and number < marks.next - DIGESTS_KEPT:
+                # Counters have no journal to look the old content up in: what cannot be compared is too old.
+                self.found.outcomes[place] |= dead("too_old")
             return
         if number - marks.next > FAR:
             # The page does not say how far is too far, nor what follows: buried at once or parked later.

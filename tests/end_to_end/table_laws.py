@@ -166,6 +166,9 @@ def ended(row: Row, lines: list[dict[str, object]], reservations: dict[str, Row]
 
 
 def payments(evidence: Evidence, model: Predicted, verdict: Verdict) -> None:
+    known = {str(row["payment_id"]) for row in evidence.tables["payment"]}
+    for payment in sorted((model.captured.keys() | model.declined) - known):
+        verdict.broken("a payment that the gateway answered is in shop.payment", payment)
     for row in evidence.tables["payment"]:
         verdict.counts[f"payment {row['status']}"] += 1
         captured, refunded = number(row["captured_minor"]), number(row["refunded_minor"])

@@ -14,7 +14,7 @@ import argparse
 import random
 import sys
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timezone
 
 from confluent_kafka import Producer
 
@@ -308,14 +308,15 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--brokers", required=True)
     parser.add_argument("--prefix", default="")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--start", type=datetime.fromisoformat, default=datetime.fromisoformat("2026-01-01T00:00:00+00:00"))
+    parser.add_argument("--start", type=int, default=1_767_225_600, help="time of the first event, in seconds since 1970")
     parser.add_argument("--phase", type=int, choices=range(len(PHASES) - 1), default=0)
     chosen = parser.parse_args(arguments)
     names = Names(chosen.prefix)
     if chosen.action == "topics":
         create_topics(chosen.brokers, names)
         return
-    records = build(chosen.seed, chosen.start, chosen.prefix).phases()[chosen.phase]
+    start = datetime.fromtimestamp(chosen.start, timezone.utc)
+    records = build(chosen.seed, start, chosen.prefix).phases()[chosen.phase]
     produce(chosen.brokers, names, records)
     print(len(records))
 
