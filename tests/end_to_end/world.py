@@ -131,8 +131,9 @@ def stock(world: World) -> None:
         event = Event("stock", sku, "stock.received", {"sku": sku, "quantity": quantity}, "/warehouse/dock",
                       f"dock/{sku}/{number}", world.clock.at(0), number)
         world.put(0.0, event.binary())
-    for _ in range(1200):
-        sku, place = dice.choice(SKUS), dice.uniform(10, LENGTH)
+    # In order of place: numbers are given as the source counts, and the disorder comes on top.
+    for place in sorted(dice.uniform(10, LENGTH) for _ in range(1200)):
+        sku = dice.choice(SKUS)
         world.sequenced(place, "stock", sku, "stock.received", {"sku": sku, "quantity": dice.randint(1, 3)}, "/warehouse/dock")
     for number in range(900):
         sku, place = dice.choice(SKUS), dice.uniform(10, LENGTH)
