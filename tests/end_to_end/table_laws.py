@@ -24,7 +24,9 @@ def outcomes(evidence: Evidence) -> dict[Place, list[str]]:
     """What the tables say became of each record; a record that no row names was a duplicate, or a counter's."""
     found: dict[Place, list[str]] = defaultdict(list)
     for row in evidence.tables["journal"]:
-        found[place_of(row)].append(str(row["outcome"]))
+        # What a timer did is in the journal too, and comes from no record.
+        if row["event_id"] is not None:
+            found[place_of(row)].append(str(row["outcome"]))
     for row in evidence.tables["dead_letter"]:
         found[place_of(row)].append(f"dead_lettered:{row['reason']}")
     for table in ("held", "parked", "waiting"):
