@@ -45,14 +45,18 @@ class Bench:
         return self.event("purchases", self.tag, "purchase.placed", data)
 
     def received(self, **change: Any) -> Event:
-        return self.event("stock", self.tag, "stock.received", {"sku": self.tag, "quantity": 1, "note": MARKER} | change)
+        return self.event(
+            "stock", self.tag, "stock.received", {"sku": self.tag, "quantity": 1, "note": MARKER} | change
+        )
 
     def captured(self, **change: Any) -> Event:
         data = {"payment_id": self.tag, "amount_minor": 1, "currency": "EUR", "provider_ref": MARKER} | change
         return self.event("payments", self.tag, "payment.captured", data)
 
     def email(self, **change: Any) -> Event:
-        return self.event("profiles", self.tag, "profile.email_changed", {"user_id": self.tag, "email": MARKER} | change)
+        return self.event(
+            "profiles", self.tag, "profile.email_changed", {"user_id": self.tag, "email": MARKER} | change
+        )
 
 
 def value(event: Event, data: bytes | None) -> Sent:
@@ -86,7 +90,9 @@ def raw_number(event: Event, field: str, number: str) -> Sent:
 
 def forged(bench: Bench, *extra: tuple[str, bytes]) -> Sent:
     """A message as the worker would send it, but for its link."""
-    reserve = bench.event("stock", "plenty-0", "stock.reserve", {"sku": "plenty-0", "purchase_id": bench.tag, "quantity": 1})
+    reserve = bench.event(
+        "stock", "plenty-0", "stock.reserve", {"sku": "plenty-0", "purchase_id": bench.tag, "quantity": 1}
+    )
     sent = replace(reserve, source=bench.worker).binary()
     return replace(sent, headers=[*sent.headers, *extra])
 
@@ -103,7 +109,10 @@ Make = Callable[[Bench], Sent]
 BAD: dict[str, tuple[frozenset[str], Make]] = {
     "malformed_json": (UNDECODABLE, lambda b: value(b.counted(), b'{"counter": "' + MARKER.encode())),
     "trailing_bytes": (UNDECODABLE, lambda b: value(b.counted(), (b.counted().binary().value or b"") + b" }")),
-    "wrong_utf8": (UNDECODABLE, lambda b: value(b.email(), b'{"user_id":"' + b.tag.encode() + b'","email":"\xc3\x28"}')),
+    "wrong_utf8": (
+        UNDECODABLE,
+        lambda b: value(b.email(), b'{"user_id":"' + b.tag.encode() + b'","email":"\xc3\x28"}'),
+    ),
     "not_a_number": (UNDECODABLE, lambda b: raw_number(b.counted(), "delta", "NaN")),
     "no_id": (UNDECODABLE, lambda b: without(b.counted(), "ce_id")),
     "no_source": (UNDECODABLE, lambda b: without(b.placed(), "ce_source")),
@@ -145,11 +154,19 @@ BAD: dict[str, tuple[frozenset[str], Make]] = {
     "zero_quantity": (INVALID, lambda b: b.received(quantity=0).binary()),
     "nul_in_text": (INVALID, lambda b: b.email(email="a\0b").binary()),
     "worker_source": (INVALID, lambda b: replace(b.counted(), source=b.worker).binary()),
-    "worker_type": (INVALID, lambda b: replace(forged(b), headers=[
-        (name, b"/outside/noise" if name == "ce_source" else text) for name, text in forged(b).headers])),
+    "worker_type": (
+        INVALID,
+        lambda b: replace(
+            forged(b),
+            headers=[(name, b"/outside/noise" if name == "ce_source" else text) for name, text in forged(b).headers],
+        ),
+    ),
     "forged_without_link": (INVALID, forged),
     "forged_position": (INVALID, lambda b: forged(b, ("seriatim_position", b"nonsense"), ("seriatim_sequence", b"1"))),
-    "forged_sequence": (INVALID, lambda b: forged(b, ("seriatim_position", f"{b.stock}/0/1/0".encode()), ("seriatim_sequence", b"-1"))),
+    "forged_sequence": (
+        INVALID,
+        lambda b: forged(b, ("seriatim_position", f"{b.stock}/0/1/0".encode()), ("seriatim_sequence", b"-1")),
+    ),
     "deep_value": (EITHER, lambda b: value(b.counted(), b"[" * DEPTH + b"]" * DEPTH)),
     "deep_field": (EITHER, lambda b: raw_number(b.counted(), "note", "[" * DEPTH + "]" * DEPTH)),
     "large_garbage": (UNDECODABLE, lambda b: value(b.counted(), MARKER.encode() * (LARGE_BYTES // len(MARKER)))),

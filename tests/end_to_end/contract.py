@@ -16,10 +16,22 @@ from wire import HOME_TOPICS, NASTY_HEADER, ORIGIN_HEADER, Kept, Names, partitio
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 KINDS = {"purchases": "purchase", "payments": "payment", "stock": "stock", "profiles": "profile", "activity": "counter"}
-INTERNAL_TYPES = frozenset({
-    "stock.reserve", "stock.release", "stock.commit", "stock.reserved", "stock.refused", "stock.released",
-    "stock.committed", "payment.charge", "payment.refund", "payment.succeeded", "payment.failed", "payment.returned",
-})
+INTERNAL_TYPES = frozenset(
+    {
+        "stock.reserve",
+        "stock.release",
+        "stock.commit",
+        "stock.reserved",
+        "stock.refused",
+        "stock.released",
+        "stock.committed",
+        "payment.charge",
+        "payment.refund",
+        "payment.succeeded",
+        "payment.failed",
+        "payment.returned",
+    }
+)
 # Those that the world uses; the worker knows all of ISO 4217.
 CURRENCIES = frozenset({"EUR", "USD", "JPY"})
 
@@ -98,23 +110,40 @@ MONEY: dict[str, Check] = {"amount_minor": integer(0), "currency": currency, "pr
 
 # Per topic: the field that holds the id, and the fields of each type.
 TABLES: dict[str, tuple[str, dict[str, dict[str, Check]]]] = {
-    "purchases": ("purchase_id", {
-        "purchase.placed": {"customer_id": text, "currency": currency, "lines": purchase_lines, "payment_method": text},
-        "purchase.cancelled": {"reason": text},
-    }),
-    "payments": ("payment_id", {
-        "payment.captured": MONEY,
-        "payment.declined": {"code": text, "message": text},
-        "payment.refunded": MONEY,
-    }),
-    "stock": ("sku", {
-        "stock.received": {"quantity": integer(1)},
-        "stock.adjusted": {"delta": integer(INT64_MIN), "reason": text},
-    }),
-    "profiles": ("user_id", {
-        "profile.email_changed": {"email": text},
-        "profile.password_changed": {"password_hash": text},
-    }),
+    "purchases": (
+        "purchase_id",
+        {
+            "purchase.placed": {
+                "customer_id": text,
+                "currency": currency,
+                "lines": purchase_lines,
+                "payment_method": text,
+            },
+            "purchase.cancelled": {"reason": text},
+        },
+    ),
+    "payments": (
+        "payment_id",
+        {
+            "payment.captured": MONEY,
+            "payment.declined": {"code": text, "message": text},
+            "payment.refunded": MONEY,
+        },
+    ),
+    "stock": (
+        "sku",
+        {
+            "stock.received": {"quantity": integer(1)},
+            "stock.adjusted": {"delta": integer(INT64_MIN), "reason": text},
+        },
+    ),
+    "profiles": (
+        "user_id",
+        {
+            "profile.email_changed": {"email": text},
+            "profile.password_changed": {"password_hash": text},
+        },
+    ),
     "activity": ("counter", {"activity.counted": {"delta": integer(INT64_MIN)}}),
 }
 
@@ -153,8 +182,11 @@ def named(record: Kept, attributes: dict[str, Any]) -> tuple[str | None, str | N
 def opened(record: Kept, structured: bool) -> tuple[dict[str, Any], Any]:
     """Attributes, and data: parsed in structured mode, bytes in binary mode, `b""` where there is none."""
     if not structured:
-        found = {at[3:]: value.decode("utf-8", "replace") for at, value in record.headers
-                 if at.startswith("ce_") and value is not None}
+        found = {
+            at[3:]: value.decode("utf-8", "replace")
+            for at, value in record.headers
+            if at.startswith("ce_") and value is not None
+        }
         return found, record.value or b""
     if not record.value:
         raise Flaw(UNDECODABLE | INVALID)
@@ -183,12 +215,14 @@ def judged(record: Kept, names: Names, topic: str, attributes: dict[str, Any], d
         data = parsed(data)
     if not isinstance(data, dict) or not fits(data, {key_field: name} | types[attributes["type"]]):
         raise Flaw(INVALID)
-    if record.key != data[key_field].encode():
+    if record.key is None or record.key != data[key_field].encode():
         raise Flaw(INVALID)
     if record.partition != partition_of(record.key):
         raise Flaw(frozenset({"wrong_partition"}))
     content = attributes["type"] + json.dumps(data, sort_keys=True)
-    return Event(topic, data[key_field], attributes["type"], attributes["source"], attributes["id"], sequence, data, content)
+    return Event(
+        topic, data[key_field], attributes["type"], attributes["source"], attributes["id"], sequence, data, content
+    )
 
 
 def sequence_of(attributes: dict[str, Any]) -> int | None:

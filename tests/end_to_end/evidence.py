@@ -14,11 +14,13 @@ Row = dict[str, str | None]
 # Columns of the contract page only. An order is given where the checks walk through the rows.
 TABLES = {
     "lane": "select topic, partition, next_offset, epoch, owner from seriatim.lane",
-    "journal": "select kind, entity_id, version, outcome, event_id, event_type, source, sequence, topic, partition,"
-               " record_offset, epoch from seriatim.journal order by kind, entity_id, version nulls last",
-    "dead_letter": "select topic, partition, record_offset, reason, error, status, key, value from seriatim.dead_letter",
-    "held": "select kind, entity_id, topic, partition, record_offset from seriatim.held where record_offset is not null",
-    "parked": "select kind, entity_id, topic, partition, record_offset from seriatim.parked where record_offset is not null",
+    "journal": "select kind, entity_id, version, outcome, event_id, source, sequence, topic, partition,"
+    " record_offset, epoch from seriatim.journal order by kind, entity_id, version nulls last",
+    "dead_letter": "select topic, partition, record_offset, reason, error, key, value from seriatim.dead_letter",
+    "held": "select kind, entity_id, topic, partition, record_offset from seriatim.held"
+    " where record_offset is not null",
+    "parked": "select kind, entity_id, topic, partition, record_offset from seriatim.parked"
+    " where record_offset is not null",
     "waiting": "select kind, entity_id, topic, partition, record_offset from seriatim.waiting",
     "entity": "select kind, entity_id, version, partition, status from seriatim.entity",
     "saga": "select saga_id, definition, status from seriatim.saga",
@@ -27,7 +29,7 @@ TABLES = {
     "purchase": "select purchase_id, customer_id, status, reason, total_minor, currency, version from shop.purchase",
     "purchase_line": "select purchase_id, sku, quantity, unit_price_minor from shop.purchase_line",
     "payment": "select payment_id, purchase_id, amount_minor, captured_minor, refunded_minor, currency, status, version"
-               " from shop.payment",
+    " from shop.payment",
     "profile": "select user_id, email, password_hash, version from shop.profile",
     "counter": "select counter, value, version from shop.counter",
 }

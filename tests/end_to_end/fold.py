@@ -189,7 +189,9 @@ class Fold:
         return None
 
     def paid(self, event: Event, place: Place) -> frozenset[str] | None:
-        purchase = self.found.purchases.get(event.entity.removeprefix("pay-")) if event.entity.startswith("pay-") else None
+        purchase = (
+            self.found.purchases.get(event.entity.removeprefix("pay-")) if event.entity.startswith("pay-") else None
+        )
         if purchase is None:
             return dead("expired")
         amount, known = event.data.get("amount_minor", 0), self.found.captured.get(event.entity)

@@ -19,13 +19,13 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from shop_events import stamp
-from wire import ORIGIN_HEADER, Headers, Names, partition_of
+from wire import ORIGIN_HEADER, Headers, Names, kept, partition_of
 
 SOURCE = "/gateway/acme"
 CAPTURE, REFUND = "payment.capture_requested", "payment.refund_requested"
@@ -65,25 +65,45 @@ class Answer:
     id: str
 
     def encoded(self, *, structured: bool) -> tuple[bytes, Headers]:
-        attributes = {"id": self.id, "source": SOURCE, "type": self.type, "specversion": "1.0",
-                      "time": stamp(datetime.now(timezone.utc))}
+        attributes = {
+            "id": self.id,
+            "source": SOURCE,
+            "type": self.type,
+            "specversion": "1.0",
+            "time": stamp(datetime.now(UTC)),
+        }
         if structured:
             value = json.dumps(attributes | {"data": self.data}).encode()
             return value, [("content-type", b"application/cloudevents+json"), (ORIGIN_HEADER, b"gateway")]
         headers: Headers = [(f"ce_{name}", text.encode()) for name, text in attributes.items()]
-        return json.dumps(self.data).encode(), [("content-type", b"application/json"), *headers, (ORIGIN_HEADER, b"gateway")]
+        return json.dumps(self.data).encode(), [
+            ("content-type", b"application/json"),
+            *headers,
+            (ORIGIN_HEADER, b"gateway"),
+        ]
 
 
 def answers(kind: str, asked: dict[str, Any], mood: Temper) -> list[Answer]:
     """What the gateway says to a request, in order; repeats included."""
     payment = str(asked["payment_id"])
     reference = "ref-" + hashlib.sha256(payment.encode()).hexdigest()[:12]
-    money = {"payment_id": payment, "amount_minor": asked["amount_minor"], "currency": asked["currency"], "provider_ref": reference}
+    money = {
+        "payment_id": payment,
+        "amount_minor": asked["amount_minor"],
+        "currency": asked["currency"],
+        "provider_ref": reference,
+    }
     if kind == REFUND:
         said = [Answer(payment, "payment.refunded", money, f"{payment}:refund")]
     elif mood.declines:
-        said = [Answer(payment, "payment.declined", {"payment_id": payment, "code": "51", "message": "insufficient funds"},
-                       f"{payment}:capture")]
+        said = [
+            Answer(
+                payment,
+                "payment.declined",
+                {"payment_id": payment, "code": "51", "message": "insufficient funds"},
+                f"{payment}:capture",
+            )
+        ]
     else:
         said = [Answer(payment, "payment.captured", money, f"{payment}:capture")]
     if mood.doubles:
@@ -115,10 +135,14 @@ class Progress:
 class Gateway:
     def __init__(self, brokers: str, names: Names) -> None:
         self.names = names
-        self.consumer = Consumer({
-            "bootstrap.servers": brokers, "group.id": f"{names.prefix}gateway",
-            "enable.auto.commit": False, "auto.offset.reset": "earliest",
-        })
+        self.consumer = Consumer(
+            {
+                "bootstrap.servers": brokers,
+                "group.id": f"{names.prefix}gateway",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+            }
+        )
         self.producer = Producer({"bootstrap.servers": brokers, "enable.idempotence": True, "linger.ms": 2})
         self.progress = Progress()
         self.later: list[tuple[float, int, int, list[Answer], bool]] = []
@@ -146,15 +170,15 @@ class Gateway:
             if error.code() in (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART):
                 return
             raise KafkaException(error)
-        partition, offset = message.partition(), message.offset()
+        record = kept(message)
+        partition, offset = record.partition, record.offset
         self.progress.began(partition, offset)
-        headers = dict(message.headers() or [])
-        kind = (headers.get("ce_type") or b"").decode()
+        kind = record.header("ce_type") or ""
         if kind not in (CAPTURE, REFUND):
             raise SystemExit(f"payment-requests/{partition}@{offset}: unknown type {kind!r}")
-        asked = json.loads(message.value() or b"")
+        asked = json.loads(record.value or b"")
         mood = temper(str(asked["payment_id"]))
-        request = (headers.get("ce_id") or b"").decode()
+        request = record.header("ce_id") or ""
         first = self.first_asked.setdefault((asked["payment_id"], kind), request)
         silent = mood.silent_refund if kind == REFUND else mood.silent_capture
         if silent and first == request:
@@ -165,18 +189,27 @@ class Gateway:
         heapq.heappush(self.later, (time.monotonic() + wait, partition, offset, said, mood.structured))
 
     def say(self, partition: int, offset: int, said: list[Answer], structured: bool) -> None:
-        def report(error: object, _: Message, last: bool) -> None:
+        left = len(said)
+
+        def report(error: object, _: Message) -> None:
+            nonlocal left
             if error is not None:
                 raise SystemExit(f"answering: {error}")
-            if last:
+            left -= 1
+            if not left:
                 self.progress.done(partition, offset)
 
-        for number, answer in enumerate(said):
+        for answer in said:
             value, headers = answer.encoded(structured=structured)
             key = answer.payment.encode()
-            last = number == len(said) - 1
-            self.producer.produce(self.names.topic("payments"), key=key, value=value, headers=headers,
-                                  partition=partition_of(key), on_delivery=lambda e, m, last=last: report(e, m, last))
+            self.producer.produce(
+                self.names.topic("payments"),
+                key=key,
+                value=value,
+                headers=[*headers],
+                partition=partition_of(key),
+                on_delivery=report,
+            )
         self.producer.poll(0)
 
     def commit(self) -> None:
@@ -186,7 +219,9 @@ class Gateway:
             return
         topic = self.names.topic("payment-requests")
         try:
-            self.consumer.commit(offsets=[TopicPartition(topic, at, end) for at, end in fresh.items()], asynchronous=False)
+            self.consumer.commit(
+                offsets=[TopicPartition(topic, at, end) for at, end in fresh.items()], asynchronous=False
+            )
         except KafkaException as error:
             # The next round commits again; until then a restart would only repeat answers.
             print(f"committing: {error}", file=sys.stderr)

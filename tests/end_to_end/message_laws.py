@@ -54,7 +54,11 @@ def links(evidence: Evidence, verdict: Verdict) -> list[Kept]:
             continue
         topic, partition, batch, index = position
         link = (topic, partition, message.topic, message.partition)
-        verdict.demand(message.header("ce_source") == f"/seriatim/{topic}", "ce_source = /seriatim/<topic of the sender>", str(message))
+        verdict.demand(
+            message.header("ce_source") == f"/seriatim/{topic}",
+            "ce_source = /seriatim/<topic of the sender>",
+            str(message),
+        )
         first = known[link].get(int(sequence))
         if first is not None:
             verdict.counts["message repeated"] += 1
@@ -62,7 +66,9 @@ def links(evidence: Evidence, verdict: Verdict) -> list[Kept]:
             verdict.demand(same, "a repeat is equal to the byte", f"{message} and {first}")
             continue
         verdict.demand(int(sequence) == len(known[link]) + 1, DENSE, f"{message}: {sequence} after {len(known[link])}")
-        verdict.demand(last.get(link, (-1, -1)) < (batch, index), "positions rise along a link", f"{message}: {position}")
+        verdict.demand(
+            last.get(link, (-1, -1)) < (batch, index), "positions rise along a link", f"{message}: {position}"
+        )
         known[link][int(sequence)] = message
         last[link] = (batch, index)
     return [message for link in known.values() for message in link.values()]
@@ -72,14 +78,25 @@ def headers(evidence: Evidence, message: Kept, verdict: Verdict) -> None:
     plain = evidence.names.plain(message.topic)
     verdict.counts[f"message {message.header('ce_type')}"] += 1
     for name in ("ce_id", "ce_source", "ce_type", "ce_correlationid", "ce_causationid", "ce_time"):
-        verdict.demand(bool(message.header(name)), "outgoing messages carry the headers of the page", f"{message}: no {name}")
+        verdict.demand(
+            bool(message.header(name)), "outgoing messages carry the headers of the page", f"{message}: no {name}"
+        )
     verdict.demand(message.header("ce_specversion") == "1.0", "outgoing messages are CloudEvents 1.0", str(message))
-    verdict.demand((message.header("content-type") or "application/json").startswith("application/json"),
-                   "outgoing messages are in binary mode", str(message))
+    verdict.demand(
+        (message.header("content-type") or "application/json").startswith("application/json"),
+        "outgoing messages are in binary mode",
+        str(message),
+    )
     allowed = EXTERNAL_TYPES.get(plain, INTERNAL_TYPES)
-    verdict.demand(message.header("ce_type") in allowed, "a topic gets the types of the page", f"{message} {message.header('ce_type')}")
+    verdict.demand(
+        message.header("ce_type") in allowed,
+        "a topic gets the types of the page",
+        f"{message} {message.header('ce_type')}",
+    )
     if message.key is not None:
-        verdict.demand(message.partition == partition_of(message.key), "the partition is the key's, by murmur2", str(message))
+        verdict.demand(
+            message.partition == partition_of(message.key), "the partition is the key's, by murmur2", str(message)
+        )
     verdict.demand(isinstance(data_of(message), dict), "the value is a JSON object", str(message))
     try:
         instant(message.header("ce_time") or "")
@@ -113,7 +130,11 @@ def entity_sequences(evidence: Evidence, firsts: list[Kept], verdict: Verdict) -
         entity = (message.topic, message.key)
         found = message.header("ce_entityseq") or ""
         last[entity] += 1
-        verdict.demand(found == str(last[entity]), "ce_entityseq is dense per entity", f"{message}: {found}, expected {last[entity]}")
+        verdict.demand(
+            found == str(last[entity]),
+            "ce_entityseq is dense per entity",
+            f"{message}: {found}, expected {last[entity]}",
+        )
 
 
 def causes(evidence: Evidence, firsts: list[Kept], verdict: Verdict) -> None:
@@ -129,10 +150,16 @@ def causes(evidence: Evidence, firsts: list[Kept], verdict: Verdict) -> None:
         told = times.get((*position[:2], message.header("ce_causationid") or ""))
         if told is None:
             verdict.counts["message caused by a timer"] += 1
-            verdict.demand(message.header("ce_type") != "purchase.completed", "ce_causationid = the consumed event's id", str(message))
+            verdict.demand(
+                message.header("ce_type") != "purchase.completed",
+                "ce_causationid = the consumed event's id",
+                str(message),
+            )
         elif any(told) and message.header("ce_type") in CAUSED_BY_RECORDS:
             same = any(time and instant(time) == instant(message.header("ce_time") or "") for time in told)
-            verdict.demand(same, "ce_time = the cause's time", f"{message}: {message.header('ce_time')}, cause {sorted(told)}")
+            verdict.demand(
+                same, "ce_time = the cause's time", f"{message}: {message.header('ce_time')}, cause {sorted(told)}"
+            )
 
 
 def cause_of(record: Kept) -> list[tuple[str, str]]:
@@ -159,11 +186,21 @@ def outcomes_told(evidence: Evidence, firsts: list[Kept], model: Predicted, verd
             continue
         said = data_of(messages[0])
         kind = f"purchase.{row.get('status')}"
-        expected = {"purchase_id": purchase, "total_minor": number(row.get("total_minor")), "currency": row.get("currency")}
+        expected = {
+            "purchase_id": purchase,
+            "total_minor": number(row.get("total_minor")),
+            "currency": row.get("currency"),
+        }
         if row.get("status") == "rejected":
             expected = {"purchase_id": purchase, "reason": row.get("reason")}
-        verdict.demand(messages[0].header("ce_type") == kind and said == expected, "the outcome told is the purchase's", f"{said} {row}")
-        verdict.demand(messages[0].header("ce_correlationid") == purchase, "ce_correlationid = the purchase", str(messages[0]))
+        verdict.demand(
+            messages[0].header("ce_type") == kind and said == expected,
+            "the outcome told is the purchase's",
+            f"{said} {row}",
+        )
+        verdict.demand(
+            messages[0].header("ce_correlationid") == purchase, "ce_correlationid = the purchase", str(messages[0])
+        )
 
 
 def requests_told(evidence: Evidence, firsts: list[Kept], model: Predicted, verdict: Verdict) -> None:
@@ -178,14 +215,20 @@ def requests_told(evidence: Evidence, firsts: list[Kept], model: Predicted, verd
             continue
         asked[(purchase.entity, kind)] += 1
         payment, total = f"pay-{purchase.entity}", total_of(purchase.data["lines"])
-        expected: dict[str, Any] = {"payment_id": payment, "purchase_id": purchase.entity, "currency": purchase.data["currency"]}
+        expected: dict[str, Any] = {
+            "payment_id": payment,
+            "purchase_id": purchase.entity,
+            "currency": purchase.data["currency"],
+        }
         if kind == "payment.capture_requested":
             expected |= {"amount_minor": total, "method": purchase.data["payment_method"]}
         else:
             expected |= {"amount_minor": model.captured.get(payment), "reason": said.get("reason")}
         verdict.demand(said == expected, "a request asks for what is due", f"{message} {said}, expected {expected}")
         verdict.demand(message.key == payment.encode(), "requests are keyed by payment_id", str(message))
-        verdict.demand(message.header("ce_correlationid") == purchase.entity, "ce_correlationid = the purchase", str(message))
+        verdict.demand(
+            message.header("ce_correlationid") == purchase.entity, "ce_correlationid = the purchase", str(message)
+        )
     verdict.counts["request made again"] += sum(1 for count in asked.values() if count > 1)
 
 
@@ -201,10 +244,18 @@ def dead_letters(evidence: Evidence, verdict: Verdict) -> None:
         same = (unhex(row["key"]), unhex(row["value"])) == (original.key, original.value)
         verdict.demand(same, "the row holds the original bytes", str(original))
         verdict.demand(MARKER not in str(row["error"]), "error text holds no payload", f"{original}: {row['error']}")
-        verdict.demand(bool(row["error"]) or row["reason"] in ("expired", "conflict", "sequence_gap"), "the row says what is wrong", str(original))
+        verdict.demand(
+            bool(row["error"]) or row["reason"] in ("expired", "conflict", "sequence_gap"),
+            "the row says what is wrong",
+            str(original),
+        )
     told: dict[tuple[str, int, int], Kept] = {}
     for letter in evidence.dead_letters:
-        place = (letter.header("dlq.topic") or "", int(letter.header("dlq.partition") or -1), int(letter.header("dlq.offset") or -1))
+        place = (
+            letter.header("dlq.topic") or "",
+            int(letter.header("dlq.partition") or -1),
+            int(letter.header("dlq.offset") or -1),
+        )
         first = told.setdefault(place, letter)
         if first is not letter:
             verdict.counts["dead letter repeated"] += 1
@@ -225,24 +276,49 @@ def letter_like(evidence: Evidence, letter: Kept, original: Kept, reason: str, v
     plain = evidence.names.plain(original.topic)
     fine = plain in HOME_TOPICS and letter.topic == evidence.names.dead_letters(plain)
     verdict.demand(fine, "a letter goes to dlq.<topic>", f"{letter} of {original}")
-    verdict.demand(kept == original.headers, "a letter keeps the original's headers", f"{letter}: {kept}, original {original.headers}")
+    verdict.demand(
+        kept == original.headers,
+        "a letter keeps the original's headers",
+        f"{letter}: {kept}, original {original.headers}",
+    )
     same = letter.key == original.key and letter.timestamp_ms == original.timestamp_ms
     verdict.demand(same, "a letter keeps the original's key and timestamp", f"{letter} of {original}")
     cut = letter.header("dlq.cut")
     if cut is None:
-        verdict.demand((letter.value or b"") == (original.value or b""), "a letter keeps the original's value", f"{letter} of {original}")
+        verdict.demand(
+            (letter.value or b"") == (original.value or b""),
+            "a letter keeps the original's value",
+            f"{letter} of {original}",
+        )
     else:
         verdict.counts["dead letter cut"] += 1
         value = original.value or b""
-        fine = (cut == str(len(value)) and letter.header("dlq.sha256") == hashlib.sha256(value).hexdigest()
-                and value.startswith(letter.value or b""))
+        fine = (
+            cut == str(len(value))
+            and letter.header("dlq.sha256") == hashlib.sha256(value).hexdigest()
+            and value.startswith(letter.value or b"")
+        )
         verdict.demand(fine, "a cut letter tells the original's length and hash", f"{letter}: {own[-3:]}")
-    for name in ("dlq.group", "dlq.reason", "dlq.error", "dlq.attempts", "dlq.first_failed_at", "dlq.failed_at", "dlq.count"):
+    for name in (
+        "dlq.group",
+        "dlq.reason",
+        "dlq.error",
+        "dlq.attempts",
+        "dlq.first_failed_at",
+        "dlq.failed_at",
+        "dlq.count",
+    ):
         optional = name in ("dlq.error", "dlq.attempts", "dlq.first_failed_at")
-        verdict.demand(optional or bool(letter.header(name)), "letters carry the headers of the page", f"{letter}: no {name}")
+        verdict.demand(
+            optional or bool(letter.header(name)), "letters carry the headers of the page", f"{letter}: no {name}"
+        )
     error = letter.header("dlq.error") or ""
     verdict.demand(letter.header("dlq.reason") == reason, "a letter's reason is its row's", f"{letter} {reason}")
-    verdict.demand(len(error.encode()) <= 2048 and MARKER not in error, "error text is short and holds no payload", f"{letter}: {error[:200]}")
+    verdict.demand(
+        len(error.encode()) <= 2048 and MARKER not in error,
+        "error text is short and holds no payload",
+        f"{letter}: {error[:200]}",
+    )
     entity, _, sequence = named(original, dict(attributes_of(original)))
     for name, expected in (("dlq.entity", entity), ("dlq.sequence", None if sequence is None else str(sequence))):
         found = letter.header(name)

@@ -27,16 +27,42 @@ from wire import HOME_TOPICS, PARTITIONS, Names, ends, reader, rows
 EVENTS_AT_LEAST = 20_000
 # Each must have occurred, or the run proves nothing about it.
 NASTINESS = (
-    "structured", "duplicate_near", "duplicate_far", "late_gap", "spoilt_in_sequence", "conflict_sequence", "conflict_id",
-    "zero_delta", "impossible_adjustment", "second_placing", "cancel_soon", "cancel_early", "cancel_late", "cancel_never",
-    "cancel_in_sequence", "cancel_overtakes_in_sequence", "unknown_payment", "contradicting_fact", "gap_never_filled",
-    "far_ahead", "wrong_partition", "large_but_good", *BAD,
+    "structured",
+    "duplicate_near",
+    "duplicate_far",
+    "late_gap",
+    "spoilt_in_sequence",
+    "conflict_sequence",
+    "conflict_id",
+    "zero_delta",
+    "impossible_adjustment",
+    "second_placing",
+    "cancel_soon",
+    "cancel_early",
+    "cancel_late",
+    "cancel_never",
+    "cancel_in_sequence",
+    "cancel_overtakes_in_sequence",
+    "unknown_payment",
+    "contradicting_fact",
+    "gap_never_filled",
+    "far_ahead",
+    "wrong_partition",
+    "large_but_good",
+    *BAD,
 )
 # A run in which hardly anything succeeds, or nothing is undone, is no test of the saga.
 AT_LEAST = {
-    "purchase completed": 400, "purchase rejected out_of_stock": 100, "purchase rejected payment_declined": 20,
-    "purchase rejected cancelled": 20, "payment refunded": 1, "request made again": 5, "outcome duplicate": 1000,
-    "outcome refused": 50, "outcome parked": 12, "held for a predecessor": 500,
+    "purchase completed": 400,
+    "purchase rejected out_of_stock": 100,
+    "purchase rejected payment_declined": 20,
+    "purchase rejected cancelled": 20,
+    "payment refunded": 1,
+    "request made again": 5,
+    "outcome duplicate": 1000,
+    "outcome refused": 50,
+    "outcome parked": 12,
+    "held for a predecessor": 500,
 }
 
 PROGRESS = {
@@ -64,8 +90,10 @@ def missing(database: str, names: Names, consumer: Consumer, gateway: Consumer) 
     high = ends(consumer, [names.topic(name) for name in (*HOME_TOPICS, "payment-requests", "purchase-outcomes")])
     letters = ends(consumer, [names.dead_letters(name) for name in HOME_TOPICS])
     found = []
-    lanes = {(str(row["topic"]), int(row["partition"] or 0)): int(row["next_offset"] or 0)
-             for row in rows(database, "select topic, partition, next_offset from seriatim.lane")}
+    lanes = {
+        (str(row["topic"]), int(row["partition"] or 0)): int(row["next_offset"] or 0)
+        for row in rows(database, "select topic, partition, next_offset from seriatim.lane")
+    }
     behind = {lane: end - lanes.get(lane, 0) for lane, end in high.items() if names.plain(lane[0]) in HOME_TOPICS}
     if lag := sum(behind.values()):
         found.append(f"{lag} records not taken, on {sorted(lane for lane, left in behind.items() if left)}")
@@ -108,8 +136,14 @@ def summary(evidence: Evidence, model: Predicted, verdict: Verdict) -> None:
         verdict.counts[f"nasty {name}"] = nasty[name]
         verdict.demand(nasty[name] > 0, "every nastiness occurred", name)
     for name, least in AT_LEAST.items():
-        verdict.demand(verdict.counts[name] >= least, "the run was no trivial one", f"{name}: {verdict.counts[name]}, at least {least}")
-    verdict.demand(len(evidence.outside) >= EVENTS_AT_LEAST, "the run was no trivial one", f"{len(evidence.outside)} events")
+        verdict.demand(
+            verdict.counts[name] >= least,
+            "the run was no trivial one",
+            f"{name}: {verdict.counts[name]}, at least {least}",
+        )
+    verdict.demand(
+        len(evidence.outside) >= EVENTS_AT_LEAST, "the run was no trivial one", f"{len(evidence.outside)} events"
+    )
 
 
 def judge(brokers: str, database: str, names: Names) -> bool:

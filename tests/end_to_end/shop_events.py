@@ -42,7 +42,11 @@ class Event:
 
     def attributes(self) -> dict[str, Any]:
         found: dict[str, Any] = {
-            "id": self.id, "source": self.source, "type": self.type, "specversion": "1.0", "time": stamp(self.time),
+            "id": self.id,
+            "source": self.source,
+            "type": self.type,
+            "specversion": "1.0",
+            "time": stamp(self.time),
         }
         if self.sequence is not None:
             found["entityseq"] = str(self.sequence)
@@ -65,7 +69,7 @@ class Event:
 
 def marks(*nasty: str) -> Headers:
     """The headers that tell a test's reader where a record comes from."""
-    return [(ORIGIN_HEADER, b"world")] + [(NASTY_HEADER, name.encode()) for name in nasty]
+    return [(ORIGIN_HEADER, b"world"), *((NASTY_HEADER, name.encode()) for name in nasty)]
 
 
 def stamp(time: datetime) -> str:

@@ -50,7 +50,9 @@ def accounting(evidence: Evidence, model: Predicted, verdict: Verdict) -> None:
             fine = len(rows) == 1 and rows[0] in allowed
             told = rows[0]
         verdict.counts[f"outcome {told}"] += 1
-        verdict.demand(fine, law, f"{record} {event or 'bad'}: tables say {rows or 'nothing'}, allowed {sorted(allowed)}")
+        verdict.demand(
+            fine, law, f"{record} {event or 'bad'}: tables say {rows or 'nothing'}, allowed {sorted(allowed)}"
+        )
     messages_accounted(evidence, actual, model, verdict)
 
 
@@ -75,9 +77,15 @@ def messages_accounted(evidence: Evidence, actual: dict[Place, list[str]], model
 
 
 def counters_and_profiles(evidence: Evidence, model: Predicted, verdict: Verdict) -> None:
-    counters = {str(row["counter"]): (number(row["value"]), number(row["version"])) for row in evidence.tables["counter"]}
+    counters = {
+        str(row["counter"]): (number(row["value"]), number(row["version"])) for row in evidence.tables["counter"]
+    }
     profiles = {
-        str(row["user_id"]): {"email": row["email"], "password_hash": row["password_hash"], "version": number(row["version"])}
+        str(row["user_id"]): {
+            "email": row["email"],
+            "password_hash": row["password_hash"],
+            "version": number(row["version"]),
+        }
         for row in evidence.tables["profile"]
     }
     for law, actual, expected in (
@@ -85,8 +93,11 @@ def counters_and_profiles(evidence: Evidence, model: Predicted, verdict: Verdict
         ("profiles equal the model's", profiles, model.profiles),
     ):
         for entity in sorted(actual.keys() | expected.keys()):
-            verdict.demand(actual.get(entity) == expected.get(entity), law,  # type: ignore[attr-defined]
-                           f"{entity}: {actual.get(entity)}, expected {expected.get(entity)}")  # type: ignore[attr-defined]
+            verdict.demand(
+                actual.get(entity) == expected.get(entity),
+                law,
+                f"{entity}: {actual.get(entity)}, expected {expected.get(entity)}",
+            )
 
 
 def stock(evidence: Evidence, model: Predicted, verdict: Verdict) -> None:
@@ -101,8 +112,11 @@ def stock(evidence: Evidence, model: Predicted, verdict: Verdict) -> None:
         verdict.demand(row["status"] != "reserved", "at rest: no line is still reserved", str(row))
     on_hand = {str(row["sku"]): number(row["on_hand"]) for row in evidence.tables["stock"]}
     for sku in sorted(expected.keys() | on_hand.keys()):
-        verdict.demand(on_hand.get(sku, 0) == expected[sku], "on hand = received + adjusted - committed",
-                       f"{sku}: on hand {on_hand.get(sku)}, expected {expected[sku]}")
+        verdict.demand(
+            on_hand.get(sku, 0) == expected[sku],
+            "on hand = received + adjusted - committed",
+            f"{sku}: on hand {on_hand.get(sku)}, expected {expected[sku]}",
+        )
     for row in evidence.tables["stock"]:
         verdict.demand(number(row["reserved"]) == 0, "at rest: reserved = 0 for every sku", str(row))
         verdict.demand(number(row["on_hand"]) >= 0, "never sold what was not there", str(row))
@@ -121,14 +135,16 @@ def purchases(evidence: Evidence, model: Predicted, verdict: Verdict) -> None:
     for purchase in sorted(found.keys() ^ model.purchases.keys()):
         verdict.broken("exactly the placed purchases are in shop.purchase", purchase)
     for purchase, event in model.purchases.items():
-        row = found.get(purchase)
-        if row is None:
+        if purchase not in found:
             continue
+        row = found[purchase]
         verdict.counts[f"purchase {row['status']} {row['reason'] or ''}".rstrip()] += 1
         placed = {(line["sku"], line["quantity"], line["unit_price_minor"]) for line in event.data["lines"]}
         written = (row["customer_id"], number(row["total_minor"]), row["currency"])
         said = (event.data["customer_id"], total_of(event.data["lines"]), event.data["currency"])
-        verdict.demand(written == said and lines[purchase] == placed, "a purchase is as it was first placed", f"{row} {event.data}")
+        verdict.demand(
+            written == said and lines[purchase] == placed, "a purchase is as it was first placed", f"{row} {event.data}"
+        )
         cancelled = any(actual.get(place) == [APPLIED] for place in model.cancels[purchase])
         ended(row, event.data["lines"], reservations[purchase], payments.get(purchase), cancelled, model, verdict)
     open_sagas = [row for row in evidence.tables["saga"] if row["status"] not in ("completed", "compensated")]
@@ -136,8 +152,15 @@ def purchases(evidence: Evidence, model: Predicted, verdict: Verdict) -> None:
         verdict.broken("at rest: every saga is completed or compensated", str(row))
 
 
-def ended(row: Row, lines: list[dict[str, object]], reservations: dict[str, Row], payment: Row | None, cancelled: bool,
-          model: Predicted, verdict: Verdict) -> None:
+def ended(
+    row: Row,
+    lines: list[dict[str, object]],
+    reservations: dict[str, Row],
+    payment: Row | None,
+    cancelled: bool,
+    model: Predicted,
+    verdict: Verdict,
+) -> None:
     """One purchase at rest."""
     purchase, status, reason = str(row["purchase_id"]), row["status"], row["reason"]
     told = f"{row} payment {payment}"
@@ -145,23 +168,35 @@ def ended(row: Row, lines: list[dict[str, object]], reservations: dict[str, Row]
     refunded = number(payment["refunded_minor"]) if payment else 0
     if status == "completed":
         committed = all(
-            (reservation := reservations.get(str(line["sku"]))) is not None and reservation["status"] == "committed"
-            and number(reservation["quantity"]) == line["quantity"] for line in lines)
+            (reservation := reservations.get(str(line["sku"]))) is not None
+            and reservation["status"] == "committed"
+            and number(reservation["quantity"]) == line["quantity"]
+            for line in lines
+        )
         verdict.demand(committed, "a completed purchase has every line committed", f"{told} {reservations}")
-        verdict.demand(payment is not None and captured == number(row["total_minor"]) and refunded == 0,
-                       "a completed purchase is captured in full", told)
+        verdict.demand(
+            payment is not None and captured == number(row["total_minor"]) and refunded == 0,
+            "a completed purchase is captured in full",
+            told,
+        )
         verdict.demand(not cancelled, "an applied cancel undoes the purchase", told)
         impossible = any(int(str(line["quantity"])) >= 10**9 for line in lines)
         verdict.demand(not impossible, "nobody gets more than there ever was", told)
         verdict.demand(f"pay-{purchase}" in model.captured, "a completed purchase was captured by the gateway", told)
     elif status == "rejected":
-        verdict.demand(all(one["status"] == "released" for one in reservations.values()),
-                       "a rejected purchase has nothing reserved and nothing committed", f"{told} {reservations}")
+        verdict.demand(
+            all(one["status"] == "released" for one in reservations.values()),
+            "a rejected purchase has nothing reserved and nothing committed",
+            f"{told} {reservations}",
+        )
         verdict.demand(captured == refunded, "a rejected purchase keeps no money", told)
         allowed = reason in ("out_of_stock", "payment_declined", "cancelled", "timeout")
         verdict.demand(allowed, "a rejected purchase gives a reason of the page", told)
-        verdict.demand(reason != "payment_declined" or f"pay-{purchase}" in model.declined,
-                       "payment_declined only if the gateway declined", told)
+        verdict.demand(
+            reason != "payment_declined" or f"pay-{purchase}" in model.declined,
+            "payment_declined only if the gateway declined",
+            told,
+        )
         verdict.demand(cancelled or reason != "cancelled", "cancelled only if a cancel was applied", told)
     else:
         verdict.broken("at rest: every placed purchase is completed or rejected", told)
@@ -176,8 +211,12 @@ def payments(evidence: Evidence, model: Predicted, verdict: Verdict) -> None:
         captured, refunded = number(row["captured_minor"]), number(row["refunded_minor"])
         fine = 0 <= refunded <= captured <= number(row["amount_minor"])
         verdict.demand(fine, "0 <= refunded <= captured <= amount", str(row))
-        verdict.demand(row["status"] not in ("requested", "refunding"), "at rest: no payment is requested or refunding", str(row))
-        verdict.demand(captured == model.captured.get(str(row["payment_id"]), 0), "captured is what the gateway captured", str(row))
+        verdict.demand(
+            row["status"] not in ("requested", "refunding"), "at rest: no payment is requested or refunding", str(row)
+        )
+        verdict.demand(
+            captured == model.captured.get(str(row["payment_id"]), 0), "captured is what the gateway captured", str(row)
+        )
         verdict.demand(row["payment_id"] == f"pay-{row['purchase_id']}", "payment_id = pay-<purchase_id>", str(row))
 
 
@@ -187,34 +226,62 @@ def journal(evidence: Evidence, model: Predicted, verdict: Verdict) -> None:
         if row["outcome"] == APPLIED:
             applied[(str(row["kind"]), str(row["entity_id"]))].append(row)
         else:
-            verdict.demand(row["outcome"] != "refused" or row["version"] is None, "a refused row has no version", str(row))
+            verdict.demand(
+                row["outcome"] != "refused" or row["version"] is None, "a refused row has no version", str(row)
+            )
     versions = {
         kind: {str(row[key]): number(row["version"]) for row in evidence.tables[table]}
-        for kind, table, key in (("purchase", "purchase", "purchase_id"), ("payment", "payment", "payment_id"),
-                                 ("stock", "stock", "sku"), ("profile", "profile", "user_id"))
+        for kind, table, key in (
+            ("purchase", "purchase", "purchase_id"),
+            ("payment", "payment", "payment_id"),
+            ("stock", "stock", "sku"),
+            ("profile", "profile", "user_id"),
+        )
     }
     for (kind, entity), rows in applied.items():
         numbers = [number(row["version"]) for row in rows]
-        verdict.demand(numbers == list(range(1, len(numbers) + 1)), "journal versions are dense from 1", f"{kind} {entity}: {numbers}")
-        verdict.demand(versions[kind].get(entity) == len(numbers), "a version counts applied events",
-                       f"{kind} {entity}: table {versions[kind].get(entity)}, journal {len(numbers)}")
-        verdict.demand(all(number(one["epoch"]) <= number(two["epoch"]) for one, two in pairwise(rows)),
-                       "epochs do not fall along an entity's versions", f"{kind} {entity}")
+        verdict.demand(
+            numbers == list(range(1, len(numbers) + 1)),
+            "journal versions are dense from 1",
+            f"{kind} {entity}: {numbers}",
+        )
+        verdict.demand(
+            versions[kind].get(entity) == len(numbers),
+            "a version counts applied events",
+            f"{kind} {entity}: table {versions[kind].get(entity)}, journal {len(numbers)}",
+        )
+        verdict.demand(
+            all(number(one["epoch"]) <= number(two["epoch"]) for one, two in pairwise(rows)),
+            "epochs do not fall along an entity's versions",
+            f"{kind} {entity}",
+        )
         by_source: dict[str, list[int]] = defaultdict(list)
         for row in rows:
             if row["sequence"] is not None and not str(row["source"]).startswith("/seriatim/"):
                 by_source[str(row["source"])].append(number(row["sequence"]))
         for source, sequences in by_source.items():
-            verdict.demand(all(one < two for one, two in pairwise(sequences)), "per entity and source, sequences rise",
-                           f"{kind} {entity} {source}: {sequences}")
+            verdict.demand(
+                all(one < two for one, two in pairwise(sequences)),
+                "per entity and source, sequences rise",
+                f"{kind} {entity} {source}: {sequences}",
+            )
         if kind == "profile":
-            verdict.demand([place_of(row) for row in rows] == model.order[(kind, entity)],
-                           "a profile's events are applied in the model's order", entity)
+            verdict.demand(
+                [place_of(row) for row in rows] == model.order[(kind, entity)],
+                "a profile's events are applied in the model's order",
+                entity,
+            )
 
 
 def quarantine(evidence: Evidence, model: Predicted, verdict: Verdict) -> None:
-    actual = {(str(row["kind"]), str(row["entity_id"])) for row in evidence.tables["entity"] if row["status"] != "active"}
-    parked = {(event.kind, event.entity) for place, event in model.events.items() if model.outcomes[place] == frozenset({PARKED})}
+    actual = {
+        (str(row["kind"]), str(row["entity_id"])) for row in evidence.tables["entity"] if row["status"] != "active"
+    }
+    parked = {
+        (event.kind, event.entity)
+        for place, event in model.events.items()
+        if model.outcomes[place] == frozenset({PARKED})
+    }
     for kind, entity in sorted(parked - actual):
         verdict.broken("an entity with a contradiction or an overdue gap is in quarantine", f"{kind} {entity}")
     for kind, entity in sorted(actual - model.quarantined):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unittest
 from collections import Counter
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from bad_records import BAD, bad
 from contract import Bad, Event, read
@@ -20,11 +20,11 @@ from table_laws import accounting, counters_and_profiles, stock
 from wire import NASTY_HEADER, Headers, Kept, Names, murmur2, partition_of
 from world import build
 
-START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+START = datetime(2026, 1, 1, tzinfo=UTC)
 NAMES = Names("t.")
 
 
-def kept(sent: Sent, offset: int) -> Kept:
+def standing(sent: Sent, offset: int) -> Kept:
     partition = sent.partition if sent.partition is not None else partition_of(sent.key or b"")
     return Kept(NAMES.topic(sent.topic), partition, offset, 0, sent.key, sent.value, sent.headers)
 
@@ -35,7 +35,7 @@ def count(delta: int, number: int | None = None, identity: str = "a", source: st
 
 
 def outcomes(*sent: Sent) -> list[str]:
-    records = [kept(one, offset) for offset, one in enumerate(sent)]
+    records = [standing(one, offset) for offset, one in enumerate(sent)]
     found = predict(records, NAMES).outcomes
     return ["|".join(sorted(found[record.place])) for record in records]
 
@@ -50,15 +50,20 @@ class Wire(unittest.TestCase):
 class Reading(unittest.TestCase):
     def test_every_bad_record_is_read_as_bad_for_its_reason(self) -> None:
         for number, (name, (reasons, _)) in enumerate(BAD.items()):
-            found = read(kept(bad(name, number, START, NAMES.prefix), number), NAMES)
+            found = read(standing(bad(name, number, START, NAMES.prefix), number), NAMES)
             self.assertIsInstance(found, Bad, name)
             assert isinstance(found, Bad)
             self.assertTrue(found.reasons <= reasons, f"{name}: {found.reasons}, written for {reasons}")
 
     def test_both_modes_and_both_spellings_are_one_content(self) -> None:
         event = Said("activity", "c", "activity.counted", {"counter": "c", "delta": 1}, "/s", "1", START, 7)
-        spelled = [event.binary(), event.binary(spaced=True), event.structured(), event.structured(number=True, spaced=True)]
-        found = [read(kept(sent, 0), NAMES) for sent in spelled]
+        spelled = [
+            event.binary(),
+            event.binary(spaced=True),
+            event.structured(),
+            event.structured(number=True, spaced=True),
+        ]
+        found = [read(standing(sent, 0), NAMES) for sent in spelled]
         for one in found:
             assert isinstance(one, Event)
             self.assertEqual((one.content, one.sequence), (found[0].content, 7))  # type: ignore[union-attr]
@@ -85,7 +90,9 @@ class Folding(unittest.TestCase):
 
     def test_dead_letter_with_a_number_takes_its_place(self) -> None:
         spoilt = replace(count(1, 1), value=b"{")
-        self.assertEqual(outcomes(count(1, 2), spoilt, count(1, 3)), ["applied", "dead_lettered:undecodable", "applied"])
+        self.assertEqual(
+            outcomes(count(1, 2), spoilt, count(1, 3)), ["applied", "dead_lettered:undecodable", "applied"]
+        )
 
 
 class World(unittest.TestCase):
@@ -94,14 +101,16 @@ class World(unittest.TestCase):
         self.assertEqual(first, second)
         records = [sent for phase in first for sent in phase]
         self.assertGreaterEqual(len(records), EVENTS_AT_LEAST)
-        nasty = Counter((text or b"").decode() for sent in records for name, text in sent.headers if name == NASTY_HEADER)
+        nasty = Counter(
+            (text or b"").decode() for sent in records for name, text in sent.headers if name == NASTY_HEADER
+        )
         self.assertEqual(set(NASTINESS) - nasty.keys(), set())
 
     def test_no_sequence_waits_for_another_phase(self) -> None:
         entities: dict[tuple[str, str, str], set[int]] = {}
         for phase in build(4, START, NAMES.prefix).phases():
             for sent in phase:
-                event = read(kept(sent, 0), NAMES)
+                event = read(standing(sent, 0), NAMES)
                 found = (event.source, event.sequence) if isinstance(event, Event) else (event.source, event.sequence)
                 if found[1] is not None:
                     entities.setdefault((sent.topic, (sent.key or b"").decode(), found[0] or ""), set()).add(found[1])
@@ -128,8 +137,10 @@ class Gateway(unittest.TestCase):
 
 def message(sequence: int, offset: int, index: int, value: bytes = b"{}") -> Kept:
     headers: Headers = [
-        ("ce_id", f"m{sequence}".encode()), ("ce_source", b"/seriatim/t.purchases"),
-        ("seriatim_position", f"t.purchases/0/9/{index}".encode()), ("seriatim_sequence", str(sequence).encode()),
+        ("ce_id", f"m{sequence}".encode()),
+        ("ce_source", b"/seriatim/t.purchases"),
+        ("seriatim_position", f"t.purchases/0/9/{index}".encode()),
+        ("seriatim_sequence", str(sequence).encode()),
     ]
     return Kept("t.stock", 1, offset, 0, b"k", value, headers)
 
@@ -147,11 +158,20 @@ class Laws(unittest.TestCase):
         self.assertEqual(self.broken(message(1, 0, 5), message(2, 1, 4)), {"positions rise along a link"})
 
     def test_a_lost_count_is_seen_in_state_and_accounting(self) -> None:
-        record = kept(count(3, 1), 0)
-        evidence = Evidence(NAMES, outside=[record], tables={
-            "counter": [{"counter": "c", "value": "3", "version": "1"}], "profile": [], "journal": [], "dead_letter": [],
-            "held": [], "parked": [], "waiting": [],
-        })
+        record = standing(count(3, 1), 0)
+        evidence = Evidence(
+            NAMES,
+            outside=[record],
+            tables={
+                "counter": [{"counter": "c", "value": "3", "version": "1"}],
+                "profile": [],
+                "journal": [],
+                "dead_letter": [],
+                "held": [],
+                "parked": [],
+                "waiting": [],
+            },
+        )
         verdict, model = Verdict(), predict([record], NAMES)
         counters_and_profiles(evidence, model, verdict)
         accounting(evidence, model, verdict)
@@ -164,23 +184,34 @@ class Laws(unittest.TestCase):
 
     def test_stock_sold_twice_is_seen(self) -> None:
         data = {"sku": "s", "quantity": 5}
-        record = kept(Said("stock", "s", "stock.received", data, "/dock", "1", START, 1).binary(), 0)
-        tables: dict[str, list[dict[str, str | None]]] = {name: [] for name in ("journal", "dead_letter", "held", "parked", "waiting")}
-        tables["reservation"] = [{"sku": "s", "purchase_id": p, "quantity": "4", "status": "committed"} for p in ("one", "two")]
+        record = standing(Said("stock", "s", "stock.received", data, "/dock", "1", START, 1).binary(), 0)
+        tables: dict[str, list[dict[str, str | None]]] = {
+            name: [] for name in ("journal", "dead_letter", "held", "parked", "waiting")
+        }
+        tables["reservation"] = [
+            {"sku": "s", "purchase_id": p, "quantity": "4", "status": "committed"} for p in ("one", "two")
+        ]
         tables["stock"] = [{"sku": "s", "on_hand": "1", "reserved": "0", "version": "1"}]
         verdict = Verdict()
         stock(Evidence(NAMES, outside=[record], tables=tables), predict([record], NAMES), verdict)
         self.assertEqual(set(verdict.violations), {"on hand = received + adjusted - committed"})
 
     def test_a_row_without_its_letter_and_changed_bytes_are_seen(self) -> None:
-        record = kept(replace(count(1), value=b"{"), 0)
+        record = standing(replace(count(1), value=b"{"), 0)
         row: dict[str, str | None] = {
-            "topic": record.topic, "partition": str(record.partition), "record_offset": "0", "reason": "undecodable",
-            "error": "the value is no json", "key": "\\x63", "value": "\\x7b7b",
+            "topic": record.topic,
+            "partition": str(record.partition),
+            "record_offset": "0",
+            "reason": "undecodable",
+            "error": "the value is no json",
+            "key": "\\x63",
+            "value": "\\x7b7b",
         }
         verdict = Verdict()
         dead_letters(Evidence(NAMES, outside=[record], tables={"dead_letter": [row]}), verdict)
-        self.assertEqual(set(verdict.violations), {"the row holds the original bytes", "every row has its letter in the topic"})
+        self.assertEqual(
+            set(verdict.violations), {"the row holds the original bytes", "every row has its letter in the topic"}
+        )
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -47,7 +47,7 @@ class Names:
 
     def plain(self, topic: str) -> str:
         """The name without prefix of a topic that is not one for dead letters."""
-        return topic[len(self.prefix):]
+        return topic[len(self.prefix) :]
 
     def all(self) -> list[str]:
         return [self.topic(name) for name in (*HOME_TOPICS, *OUTGOING_TOPICS)] + [
@@ -88,7 +88,7 @@ def murmur2(data: bytes) -> int:
     value = (0x9747B28C ^ len(data)) & mask
     whole = len(data) - len(data) % 4
     for at in range(0, whole, 4):
-        word = int.from_bytes(data[at:at + 4], "little") * mix & mask
+        word = int.from_bytes(data[at : at + 4], "little") * mix & mask
         word = (word ^ word >> 24) * mix & mask
         value = value * mix & mask ^ word
     if whole < len(data):
@@ -124,15 +124,17 @@ def create_topics(brokers: str, names: Names) -> None:
 
 def reader(brokers: str, group: str = "end-to-end-reader") -> Consumer:
     """A consumer that is assigned by hand and never commits."""
-    return Consumer({
-        "bootstrap.servers": brokers,
-        "group.id": group,
-        "enable.auto.commit": False,
-        "auto.offset.reset": "error",
-        "enable.partition.eof": True,
-        "fetch.message.max.bytes": 8 << 20,
-        "queued.max.messages.kbytes": 65536,
-    })
+    return Consumer(
+        {
+            "bootstrap.servers": brokers,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+            "fetch.message.max.bytes": 8 << 20,
+            "queued.max.messages.kbytes": 65536,
+        }
+    )
 
 
 def ends(consumer: Consumer, topics: Iterable[str]) -> dict[tuple[str, int], int]:
@@ -143,6 +145,18 @@ def ends(consumer: Consumer, topics: Iterable[str]) -> dict[tuple[str, int], int
             _, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)
             found[(topic, partition)] = high
     return found
+
+
+def kept(message: Message) -> Kept:
+    """A consumed message without the client's types, which allow for more than a consumer gets."""
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None and partition is not None and offset is not None, "a consumed message has a place"
+    found = message.headers() or []
+    pairs = found.items() if isinstance(found, dict) else found
+    headers: Headers = [(name, text.encode() if isinstance(text, str) else text) for name, text in pairs]
+    key, value = message.key(), message.value()
+    assert not isinstance(key, str) and not isinstance(value, str), "a consumer gives bytes"
+    return Kept(topic, partition, offset, message.timestamp()[1], key, value, headers)
 
 
 def read_all(brokers: str, topics: list[str]) -> Iterator[Kept]:
@@ -165,10 +179,7 @@ def read_all(brokers: str, topics: list[str]) -> Iterator[Kept]:
                     raise KafkaException(error)
                 left.discard((message.topic(), message.partition()))
                 continue
-            yield Kept(
-                message.topic(), message.partition(), message.offset(), message.timestamp()[1],
-                message.key(), message.value(), list(message.headers() or []),
-            )
+            yield kept(message)
     finally:
         consumer.close()
 
@@ -176,7 +187,9 @@ def read_all(brokers: str, topics: list[str]) -> Iterator[Kept]:
 def rows(url: str, sql: str) -> list[dict[str, str | None]]:
     """Rows of a query as text by column, through psql: no driver is needed for it."""
     command = ["psql", url, "--no-psqlrc", "--csv", "--quiet", "-P", f"null={NULL}", "-v", "ON_ERROR_STOP=1", "-c", sql]
-    done = subprocess.run(command, capture_output=True, env={**os.environ, "PGOPTIONS": "-c bytea_output=hex"}, check=False)
+    done = subprocess.run(
+        command, capture_output=True, env={**os.environ, "PGOPTIONS": "-c bytea_output=hex"}, check=False
+    )
     if done.returncode != 0:
         raise SystemExit(f"asking the database ({sql[:120]}): {done.stderr.decode('utf-8', 'replace')}")
     csv.field_size_limit(sys.maxsize)
