@@ -78,6 +78,15 @@ async fn wait_for_new_owner(database: &Database, before: &[String], worker: &mut
     .await;
 }
 
+#[test]
+fn the_model_passes_its_own_tests() {
+    let mut command = Command::new(python());
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/end_to_end"));
+    let done =
+        command.env("PYTHONDONTWRITEBYTECODE", "1").args(["-m", "unittest"]).output().expect("run the model's tests");
+    assert!(done.status.success(), "the model's own tests fail:\n{}", String::from_utf8_lossy(&done.stderr));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_and_topics_equal_the_model_after_a_kill_and_a_rebalance() {
     let (brokers, python) = (kafka(), python());

@@ -5,7 +5,8 @@
 It works at least once, as real ones do: offsets are committed after the answer is acknowledged. Its answer
 to a (payment, capture or refund) is decided by a hash of the payment, so it is the same on every delivery,
 under the same event id. By that hash some payments are declined, some answers come twice, some come late,
-and some only when the request is made again. A payment of a purchase named `contra-…` is captured a second
+and some only when the request is made again. While some captures are on their way the customer cancels, which
+must end with the money back. A payment of a purchase named `contra-…` is captured a second
 time under another id, and more than asked: a fact that contradicts what is known.
 """
 
@@ -24,7 +25,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from shop_events import stamp
+from shop_events import Event, stamp
 from wire import ORIGIN_HEADER, Headers, Names, kept, partition_of
 
 SOURCE = "/gateway/acme"
@@ -42,6 +43,7 @@ class Temper:
     silent_capture: bool
     silent_refund: bool
     structured: bool
+    cancelled_meanwhile: bool
 
 
 def temper(payment: str) -> Temper:
@@ -50,10 +52,11 @@ def temper(payment: str) -> Temper:
     return Temper(
         declines=dice[0] < 32 and not contra,
         doubles=dice[1] < 50,
-        slow=dice[2] < 25 and not contra,
+        slow=(dice[2] < 25 or dice[6] < 16) and not contra,
         silent_capture=dice[3] < 20 and not contra,
         silent_refund=dice[4] < 40,
         structured=dice[5] < 60,
+        cancelled_meanwhile=dice[6] < 16 and not contra,
     )
 
 
@@ -70,7 +73,7 @@ class Answer:
             "source": SOURCE,
             "type": self.type,
             "specversion": "1.0",
-            "time": stamp(datetime.now(UTC)),
+            "time": stamp(now()),
         }
         if structured:
             value = json.dumps(attributes | {"data": self.data}).encode()
@@ -81,6 +84,10 @@ class Answer:
             *headers,
             (ORIGIN_HEADER, b"gateway"),
         ]
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
 
 
 def answers(kind: str, asked: dict[str, Any], mood: Temper) -> list[Answer]:
@@ -184,9 +191,21 @@ class Gateway:
         if silent and first == request:
             self.progress.done(partition, offset)
             return
+        if mood.cancelled_meanwhile and kind == CAPTURE:
+            self.cancel(str(asked["purchase_id"]))
         wait = SLOW_SECONDS if mood.slow else 0.0
         said = answers(kind, asked, mood)
         heapq.heappush(self.later, (time.monotonic() + wait, partition, offset, said, mood.structured))
+
+    def cancel(self, purchase: str) -> None:
+        """The customer cancels while the capture is on its way; best said before the answer, but lost without harm."""
+        data = {"purchase_id": purchase, "reason": "took too long"}
+        cancel = Event(
+            "purchases", purchase, "purchase.cancelled", data, "/shop/support", f"cancel-{purchase}-meanwhile", now()
+        )
+        sent = cancel.marked("cancel_while_charging").binary()
+        topic, partition = self.names.topic(sent.topic), partition_of(purchase.encode())
+        self.producer.produce(topic, key=sent.key, value=sent.value, headers=[*sent.headers], partition=partition)
 
     def say(self, partition: int, offset: int, said: list[Answer], structured: bool) -> None:
         left = len(said)

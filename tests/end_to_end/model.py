@@ -51,13 +51,15 @@ NASTINESS = (
     "large_but_good",
     *BAD,
 )
+# What the gateway adds while the run lasts.
+NASTY_MEANWHILE = ("cancel_while_charging",)
 # A run in which hardly anything succeeds, or nothing is undone, is no test of the saga.
 AT_LEAST = {
     "purchase completed": 400,
     "purchase rejected out_of_stock": 100,
     "purchase rejected payment_declined": 20,
     "purchase rejected cancelled": 20,
-    "payment refunded": 1,
+    "payment refunded": 10,
     "request made again": 5,
     "outcome duplicate": 1000,
     "outcome refused": 50,
@@ -132,7 +134,7 @@ def summary(evidence: Evidence, model: Predicted, verdict: Verdict) -> None:
     verdict.counts["event from outside"] = len(evidence.outside)
     verdict.counts["held for a predecessor"] = len(model.held_meanwhile)
     nasty = Counter(name for record in evidence.outside for name in nastiness(record))
-    for name in NASTINESS:
+    for name in (*NASTINESS, *NASTY_MEANWHILE):
         verdict.counts[f"nasty {name}"] = nasty[name]
         verdict.demand(nasty[name] > 0, "every nastiness occurred", name)
     for name, least in AT_LEAST.items():

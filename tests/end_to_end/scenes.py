@@ -102,7 +102,7 @@ def purchases(world: World) -> None:
         )
         world.unsequenced(place, event)
         if dice.random() < 0.02:
-            world.say(place + 400, replace(event, id=f"web-{number}-again").marked("second_placing"))
+            world.say(min(place + 400, LENGTH - 1), replace(event, id=f"web-{number}-again").marked("second_placing"))
         cancel(world, place, purchase, number)
 
 
@@ -194,6 +194,7 @@ def ghosts(world: World) -> None:
 
 
 def unwell(world: World) -> None:
+    """Purchases whose payment is contradicted, gaps that stay, strays, and what is large but good."""
     dice = world.dice
     for number in range(12):
         place = dice.uniform(10, PHASES[2])
