@@ -353,7 +353,7 @@ fn forged(prefix: &str) -> Vec<Case> {
         dead(
             "broken-position",
             "stock",
-            ours("broken-position").with("seriatim_position", MARKER).with("seriatim_sequence", "1"),
+            ours("broken-position").with("seriatim_position", "nonsense").with("seriatim_sequence", "1"),
             INVALID,
             "seriatim_position",
         ),
