@@ -1,0 +1,89 @@
+"""The outside world of the shop: a seeded stream of events with every kind of trouble in it, and its producer.
+
+    world.py topics  --brokers … --prefix …
+    world.py produce --brokers … --prefix … --seed … --start … --phase 0
+
+The same seed and start give the same stream, so that it can be produced phase by phase.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime
+
+from confluent_kafka import Producer
+
+from scenes import counters, profiles, purchases, stock, trouble
+from shop_events import Sent
+from stream import PHASES, World
+from wire import Names, create_topics, partition_of
+
+
+def build(seed: int, start: datetime, prefix: str = "") -> World:
+    world = World(seed, start, prefix)
+    stock(world)
+    counters(world)
+    profiles(world)
+    purchases(world)
+    trouble(world)
+    return world
+
+
+def produce(brokers: str, names: Names, records: list[Sent]) -> None:
+    """Produces in order and returns when the broker has acknowledged all of them."""
+    producer = Producer(
+        {
+            "bootstrap.servers": brokers,
+            "enable.idempotence": True,
+            "message.max.bytes": 1_048_588,
+            "linger.ms": 5,
+            "queue.buffering.max.messages": 200_000,
+            "queue.buffering.max.kbytes": 262_144,
+        }
+    )
+    failed: list[str] = []
+
+    def report(error: object, message: object) -> None:
+        if error is not None:
+            failed.append(str(error))
+
+    for sent in records:
+        partition = sent.partition if sent.partition is not None else partition_of(sent.key or b"")
+        producer.produce(
+            names.topic(sent.topic),
+            key=sent.key,
+            value=sent.value,
+            headers=[*sent.headers],
+            partition=partition,
+            on_delivery=report,
+        )
+        producer.poll(0)
+    left = producer.flush(120)
+    if left or failed:
+        raise SystemExit(f"producing: {left} without an answer, failed: {failed[:3]}")
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("action", choices=["topics", "produce"])
+    parser.add_argument("--brokers", required=True)
+    parser.add_argument("--prefix", default="")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--start", type=int, default=1_767_225_600, help="time of the first event, in seconds since 1970"
+    )
+    parser.add_argument("--phase", type=int, choices=range(len(PHASES) - 1), default=0)
+    chosen = parser.parse_args(arguments)
+    names = Names(chosen.prefix)
+    if chosen.action == "topics":
+        create_topics(chosen.brokers, names)
+        return
+    start = datetime.fromtimestamp(chosen.start, UTC)
+    records = build(chosen.seed, start, chosen.prefix).phases()[chosen.phase]
+    produce(chosen.brokers, names, records)
+    print(len(records))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
