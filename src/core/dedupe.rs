@@ -230,7 +230,8 @@ impl Lane {
             return true;
         }
         // Each is asked for, also after one that is missing: all are loaded in one round.
-        self.seen_addresses(event).iter().fold(true, |known, address| self.state.has(address) && known)
+        let known = self.seen_addresses(event).map(|address| self.state.has(&address));
+        !known.contains(&false)
     }
 
     /// Whether the entity's own rows are known; reads its head.

@@ -83,16 +83,11 @@ impl Lane {
     /// Takes up what was held behind a number that has now been taken, as far as it is dense.
     pub(super) fn release(&mut self, entity_id: &str, source: &str) {
         let Some(head) = self.batch.heads.get(entity_id) else { return };
-        let mut next = head.marks.taken(source).saturating_add(1);
+        let first = head.marks.taken(source).saturating_add(1);
         let prefix = self.held_key(entity_id, source, []);
-        let mut run = Vec::new();
-        for (key, row) in self.state.scan(&HELD, &prefix) {
-            if key.last() != Some(&Value::Int(next)) {
-                break;
-            }
-            run.push((key.clone(), row.clone()));
-            next += 1;
-        }
+        let held = self.state.scan(&HELD, &prefix).zip(first..);
+        let dense = held.take_while(|((key, _), next)| key.last() == Some(&Value::Int(*next)));
+        let run: Vec<_> = dense.map(|((key, row), _)| (key.clone(), row.clone())).collect();
         for (key, row) in run {
             let address = Address::new(&HELD, key);
             if self.state.get(&address) == Some(None) {

@@ -243,8 +243,8 @@ spec:
             "a.yaml: spec.partitions: must be above 0",
             "a.yaml: spec.replicas: is missing",
             "a.yaml: spec.config.x",
-            "a.yaml: metadata.annotations.seriatim/key",
-            "a.yaml: metadata.annotations.seriatim/example",
+            "a.yaml: metadata.annotations.seriatim.dev/key",
+            "a.yaml: metadata.annotations.seriatim.dev/example",
             "c.yaml: metadata.name: topic purchase.events stands twice",
             "d.yaml: spec",
         ] {

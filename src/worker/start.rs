@@ -14,7 +14,7 @@ use super::{
 use crate::{
     admin::Health,
     config::Config,
-    core::catalog::Catalog,
+    core::{catalog::Catalog, explore},
     failure::Unreachable,
     kafka::{self, Cluster, Consumer, Stopped},
     store::Store,
@@ -49,6 +49,10 @@ pub async fn run(
     environment: Environment,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    let problems: Vec<String> = catalog.definitions().flat_map(explore::check).collect();
+    if !problems.is_empty() {
+        bail!("saga definitions are broken:\n{}", problems.join("\n"));
+    }
     let settings = Arc::new(Settings::of(config, settings::owner()));
     let kafka = settings::kafka_settings(config);
     let cluster = Cluster::new(&kafka)?;

@@ -220,7 +220,7 @@ impl Writer {
                     inputs[0].condemn(error.clone());
                 }
             }
-            if !self.slots.get(&id).is_some_and(|slot| !slot.is_resting()) {
+            if self.slots.get(&id).is_none_or(super::slot::Slot::is_resting) {
                 self.put_back(&id, inputs, pieces);
                 return Ok(());
             }

@@ -161,7 +161,7 @@ impl<'a> World<'a> {
                 let past = next.past.entry(place).or_default();
                 match say {
                     Say::Done => past.undone |= moved,
-                    Say::Yes | Say::No => past.said = past.said.or(moved.then_some(say)),
+                    Say::Yes | Say::No => past.said = past.said.or_else(|| moved.then_some(say)),
                 }
             }
             Event::Stranger(place, ..) if moved || !actions.is_empty() => {
