@@ -77,7 +77,8 @@ pub async fn pages_join_without_gap_or_overlap(database: Database) {
         let whole = load(&mut *session, &EVERY, scan(prefix.clone(), None, 100)).await;
         assert_eq!(whole.len(), expected);
         let (mut joined, mut last) = (Vec::new(), None);
-        loop {
+        for pages in 0.. {
+            assert!(pages <= expected, "a page that does not go on");
             let page = load(&mut *session, &EVERY, scan(prefix.clone(), last, 3)).await;
             assert!(page.len() <= 3);
             let Some(end) = page.last() else { break };
