@@ -1,16 +1,17 @@
 //! What only a real broker can show.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer as _},
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
 use seriatim::{
     core::{message::Message, record::LaneId},
-    kafka::{Cluster, Difference, Event, Manifest, Protocol, Settings, Stopped},
+    kafka::{Cluster, Consumer, Difference, Event, Manifest, Protocol, Settings, Stopped},
 };
 
 use super::{
@@ -205,4 +206,35 @@ async fn a_topic_that_is_not_there_has_no_partitions() {
     let name = unique("nowhere");
     let counts = Cluster::new(&settings).unwrap().partitions(std::slice::from_ref(&name), HANG).await.unwrap();
     assert_eq!(counts[&name], None);
+}
+
+#[tokio::test]
+async fn a_group_that_rebalances_eagerly_is_refused() {
+    let (settings, topic) = topic(1).await;
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let eager: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &settings.brokers)
+        .set("group.id", &settings.group_id)
+        .set("partition.assignment.strategy", "range")
+        .create()
+        .unwrap();
+    eager.subscribe(&[&topic]).unwrap();
+    let (join, joined) = std::sync::mpsc::channel();
+    let other = std::thread::spawn(move || {
+        while eager.assignment().unwrap().count() == 0 {
+            eager.poll(Duration::from_millis(10));
+        }
+        join.send(()).unwrap();
+        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            eager.poll(Duration::from_millis(10));
+        }
+    });
+    joined.recv_timeout(HANG).unwrap();
+    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+    let consumer = Consumer::start(&settings, std::slice::from_ref(&topic), sender).unwrap();
+    let event = soon("a refusal", events.recv()).await;
+    assert!(matches!(event, Some(Event::Fatal(_))), "{event:?}");
+    stop.send(()).unwrap();
+    other.join().unwrap();
+    assert_eq!(soon("the member to stop", consumer.stop(HANG)).await, Stopped::Closed);
 }
