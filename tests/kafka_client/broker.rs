@@ -11,12 +11,15 @@ use rdkafka::{
 };
 use seriatim::{
     core::{message::Message, record::LaneId},
-    kafka::{Cluster, Consumer, Difference, Event, Manifest, Protocol, Settings, Stopped},
+    kafka::{Cluster, Consumer, Difference, Event, Manifest, Producer, Protocol, Purged, Settings, Stopped},
 };
+use tokio::sync::mpsc::unbounded_channel;
 
 use super::{
     sharing,
-    support::{HANG, Member, broker, lane, message, offsets, send_all, send_numbers, settings, soon, unique},
+    support::{
+        HANG, Member, broker, lane, message, offsets, send_all, send_numbers, settings, soon, take_reports, unique,
+    },
 };
 
 fn manifest(topic: &str, partitions: i32, config: &[(&str, &str)]) -> Manifest {
@@ -237,4 +240,26 @@ async fn a_group_that_rebalances_eagerly_is_refused() {
     stop.send(()).unwrap();
     other.join().unwrap();
     assert_eq!(soon("the member to stop", consumer.stop(HANG)).await, Stopped::Closed);
+}
+
+#[tokio::test]
+async fn nothing_lands_after_a_refused_message_though_the_producer_was_new_to_the_partition() {
+    let plain = settings(&broker(), &unique("group"));
+    let topic = unique("compacted");
+    let cluster = Cluster::new(&plain).unwrap();
+    cluster.apply(&[manifest(&topic, 1, &[("cleanup.policy", "compact")])], HANG).await.unwrap();
+    let out = lane(&topic, 0);
+    // Each message a request of its own. The broker knows no sequence of a producer that is new to the
+    // partition, so it would take any number: it is the client that must hold the next ones back.
+    let properties = [("batch.num.messages".to_owned(), "1".to_owned())].into();
+    let (sender, mut reports) = unbounded_channel();
+    let producer = Producer::start(&Settings { properties, ..plain }, sender).unwrap();
+    producer.send(&message(&out, "without the key that compaction needs"), 0).unwrap();
+    for tag in 1..=20 {
+        producer.send(&Message { key: Some(vec![1]), ..message(&out, "comes too late") }, tag).unwrap();
+    }
+    let reports = take_reports(&mut reports, 21).await;
+    assert!(reports.iter().all(|report| report.result.is_err()), "{reports:?}");
+    assert_eq!(producer.purge(HANG).await, Purged::Drained);
+    assert_eq!(cluster.watermarks(&out, HANG).await.unwrap(), (0, 0));
 }
