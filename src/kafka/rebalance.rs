@@ -4,8 +4,11 @@
 //! the group's step is answered at once with nothing to read, and each lane joins what is read when it is
 //! opened, with its offset: the client never looks for committed offsets of its own.
 //!
-//!     (not ours) --assign--> granted --open--> open --close--> granted
-//!                               \--------revoke-------/ --> (not ours)
+//! ```text
+//! (not ours) --assign--> granted --open--> open --close--> granted
+//!      ^                    |                |
+//!      +------revoke--------+----------------+
+//! ```
 
 use std::{
     collections::BTreeMap,

@@ -233,7 +233,7 @@ async fn a_group_that_rebalances_eagerly_is_refused() {
         }
     });
     joined.recv_timeout(HANG).unwrap();
-    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut events) = unbounded_channel();
     let consumer = Consumer::start(&settings, std::slice::from_ref(&topic), sender).unwrap();
     let event = soon("a refusal", events.recv()).await;
     assert!(matches!(event, Some(Event::Fatal(_))), "{event:?}");
