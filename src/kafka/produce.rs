@@ -38,7 +38,8 @@ pub struct Report {
 /// Why a message was not acknowledged. It may have been written all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// This producer sends nothing any more.
+    /// This producer is known to send nothing any more. It may come to be so right after a report that does
+    /// not say it: after any failure, purge it and go on with a new one.
     pub fatal: bool,
     /// What the client said.
     pub error: String,
