@@ -65,19 +65,28 @@ fn header<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
     str::from_utf8(found.1.as_deref()?).ok()
 }
 
-/// The link number of a record, from its headers alone: it moves whatever becomes of the record.
-fn link_of(record: &Record, catalog: &Catalog) -> Option<Link> {
-    let mut parts = header(record, "seriatim_position")?.split('/');
-    let (topic, partition) = (parts.next()?, parts.next()?.parse::<i32>().ok()?);
-    let (_batch, _index) = (parts.next()?.parse::<u64>().ok()?, parts.next()?.parse::<u64>().ok()?);
-    let sequence = header(record, "seriatim_sequence")?.parse::<i64>().ok()?;
-    let own = header(record, "ce_source")?.strip_prefix(OWN_SOURCE)? == topic;
-    let known = catalog.at(topic).is_some() && (0..catalog.partitions_of(topic)?).contains(&partition);
-    (parts.next().is_none() && own && known && sequence >= 1).then(|| Link {
-        topic: topic.to_owned(),
-        partition,
-        sequence,
-    })
+/// The link number of a record, from its headers alone: it moves whatever becomes of the record. An error
+/// names the header at fault.
+fn link_of(record: &Record, catalog: &Catalog) -> Result<Link, &'static str> {
+    let position = "header seriatim_position: is not the place of a message of one of our lanes";
+    let mut parts = header(record, "seriatim_position").ok_or(position)?.split('/');
+    let mut part = || parts.next().ok_or(position);
+    let (topic, partition) = (part()?, part()?.parse::<i32>().map_err(|_| position)?);
+    for _ in ["batch", "index"] {
+        part()?.parse::<u64>().map_err(|_| position)?;
+    }
+    let known = catalog.partitions_of(topic).is_some_and(|count| (0..count).contains(&partition));
+    if parts.next().is_some() || catalog.at(topic).is_none() || !known {
+        return Err(position);
+    }
+    let source = header(record, "ce_source").and_then(|source| source.strip_prefix(OWN_SOURCE));
+    if source != Some(topic) {
+        return Err("header seriatim_position: is of another lane than attribute source");
+    }
+    let sequence = header(record, "seriatim_sequence").and_then(|text| text.parse::<i64>().ok());
+    let sequence =
+        sequence.filter(|sequence| *sequence >= 1).ok_or("header seriatim_sequence: is not a decimal from 1")?;
+    Ok(Link { topic: topic.to_owned(), partition, sequence })
 }
 
 /// Opens a record of a lane: its link, and its event or what is wrong with it, as far as it could be read.
@@ -86,19 +95,16 @@ pub fn open(catalog: &Catalog, lane: &LaneId, record: Record) -> Arrival {
     let mut known =
         Rejection { reason: Reason::Undecodable, error: String::new(), entity_id: None, source: None, sequence: None };
     let link = link_of(&record, catalog);
-    let decoded = read(catalog, lane, &record, link.is_some(), &mut known).map_err(|(reason, error)| Rejection {
-        reason,
-        error,
-        ..known
-    });
-    Arrival { record, link, decoded, condemned: None }
+    let decoded = read(catalog, lane, &record, link.as_ref().err().copied(), &mut known);
+    let decoded = decoded.map_err(|(reason, error)| Rejection { reason, error, ..known });
+    Arrival { record, link: link.ok(), decoded, condemned: None }
 }
 
 fn read(
     catalog: &Catalog,
     lane: &LaneId,
     record: &Record,
-    linked: bool,
+    unlinked: Option<&'static str>,
     known: &mut Rejection,
 ) -> Result<Event, Problem> {
     let key = read_key(record, known);
@@ -141,9 +147,9 @@ fn read(
         Some(Err(problem)) => return Err(problem),
         None => return Err(invalid("value: empty")),
     };
-    let asked = Asked { event_type: &event_type, source: &source, entity_id: &entity_id, linked };
+    let asked = Asked { event_type: &event_type, source: &source, entity_id: &entity_id, unlinked };
     let (body, saga) = read_body(catalog, lane, &asked, &data)?;
-    if linked && sequence.is_some() {
+    if unlinked.is_none() && sequence.is_some() {
         return Err(invalid("attribute entityseq does not go with a link"));
     }
     Ok(Event {
@@ -225,7 +231,8 @@ struct Asked<'a> {
     event_type: &'a str,
     source: &'a str,
     entity_id: &'a str,
-    linked: bool,
+    /// Why it is no message of one of our lanes, if it is none.
+    unlinked: Option<&'static str>,
 }
 
 fn read_body(
@@ -234,7 +241,7 @@ fn read_body(
     asked: &Asked<'_>,
     data: &Json,
 ) -> Result<(Body, Option<SagaRef>), Problem> {
-    let Asked { event_type, source, entity_id, linked } = *asked;
+    let Asked { event_type, source, entity_id, unlinked } = *asked;
     let kind = catalog.at(&lane.topic).ok_or_else(|| (Reason::UnknownType, "topic has no kind".to_owned()))?;
     let known = kind.events().iter().find(|known| known.name == event_type);
     let reply =
@@ -244,12 +251,17 @@ fn read_body(
         None if reply => true,
         None => return Err((Reason::UnknownType, format!("attribute type: {} knows no such event", lane.topic))),
     };
-    if linked != (own || source.starts_with(OWN_SOURCE)) || linked != own {
-        return Err(invalid("attribute source: a worker's own source or type without the headers of its link"));
+    if own || source.starts_with(OWN_SOURCE) {
+        if let Some(problem) = unlinked {
+            return Err(invalid(format!("{problem}; a worker's own source or type needs the headers of its link")));
+        }
+        if !own {
+            return Err(invalid("attribute type: a worker sends no such event"));
+        }
     }
     let Json::Object(object) = data else { return Err(invalid("data: not an object")) };
-    if holds_nul(data) {
-        return Err(invalid("data: a string holds NUL"));
+    if let Some(field) = nul_in(data) {
+        return Err(invalid(format!("{field}: a string holds NUL")));
     }
     match object.get(kind.key_field()) {
         Some(Json::String(id)) if id == entity_id => {}
@@ -270,13 +282,21 @@ fn read_saga(object: &Map<String, Json>) -> Option<SagaRef> {
     serde_json::from_value(object.get("saga")?.clone()).ok()
 }
 
-fn holds_nul(json: &Json) -> bool {
+/// The first field that holds NUL, dotted: no store could keep it.
+fn nul_in(json: &Json) -> Option<String> {
+    let inside = |name: String, value: &Json| Some(nul_in(value)?).map(|rest| join(&name, &rest));
     match json {
-        Json::String(text) => text.contains('\0'),
-        Json::Array(items) => items.iter().any(holds_nul),
-        Json::Object(members) => members.iter().any(|(name, value)| name.contains('\0') || holds_nul(value)),
-        Json::Null | Json::Bool(_) | Json::Number(_) => false,
+        Json::String(text) => text.contains('\0').then(String::new),
+        Json::Array(items) => items.iter().enumerate().find_map(|(at, item)| inside(format!("[{at}]"), item)),
+        Json::Object(members) => members.iter().find_map(|(name, value)| {
+            if name.contains('\0') { Some("a field's name".to_owned()) } else { inside(name.clone(), value) }
+        }),
+        Json::Null | Json::Bool(_) | Json::Number(_) => None,
     }
+}
+
+fn join(name: &str, rest: &str) -> String {
+    if rest.is_empty() || rest.starts_with('[') { format!("{name}{rest}") } else { format!("{name}.{rest}") }
 }
 
 /// Members of a JSON object are kept sorted, so the same data has the same digest whatever its layout.
