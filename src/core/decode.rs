@@ -110,7 +110,11 @@ fn read(
     let key = read_key(record, known);
     let structured = header(record, "content-type")
         .is_some_and(|kind| kind.get(..23).is_some_and(|start| start.eq_ignore_ascii_case("application/cloudevents")));
-    let (attributes, data) = if structured { read_structured(record)? } else { read_binary(record)? };
+    let (attributes, data) = if structured { read_structured(record)? } else { read_binary(record) };
+    // What names the place in the order is noted first: a record that fails further on still takes its place.
+    known.source = attributes.source.clone().filter(|source| is_sound_id(source));
+    known.sequence = attributes.sequence.as_deref().and_then(|text| read_sequence(text).ok());
+    let data = data?;
     let required = |name: &str, value: &Option<String>| {
         value.clone().filter(|text| !text.is_empty()).ok_or_else(|| undecodable(format!("attribute {name} is missing")))
     };
@@ -120,15 +124,8 @@ fn read(
     if required("specversion", &attributes.version)? != "1.0" {
         return Err(undecodable("attribute specversion is not 1.0"));
     }
-    known.source = Some(source.clone());
     let sequence = attributes.sequence.as_deref().map(read_sequence).transpose()?;
-    known.sequence = sequence;
-    let time = match &attributes.time {
-        Some(text) => DateTime::parse_from_rfc3339(text)
-            .map_err(|_| undecodable("attribute time is not RFC 3339"))?
-            .timestamp_micros(),
-        None => record.timestamp_ms.max(0).saturating_mul(1000),
-    };
+    let time = read_time(attributes.time.as_deref(), record)?;
     let entity_id = key?;
     let count = catalog.partitions_of(&lane.topic).unwrap_or(1);
     if partition_of(entity_id.as_bytes(), count) != lane.partition {
@@ -138,15 +135,11 @@ fn read(
         ));
     }
     for (name, text) in [("id", &id), ("source", &source), ("type", &event_type)] {
-        if text.len() > ID_BYTES_MAX || text.contains('\0') {
+        if !is_sound_id(text) {
             return Err(invalid(format!("attribute {name} is over {ID_BYTES_MAX} bytes or holds NUL")));
         }
     }
-    let data = match data {
-        Some(Ok(data)) => data,
-        Some(Err(problem)) => return Err(problem),
-        None => return Err(invalid("value: empty")),
-    };
+    let data = data.ok_or_else(|| invalid("value: empty"))?;
     let asked = Asked { event_type: &event_type, source: &source, entity_id: &entity_id, unlinked };
     let (body, saga) = read_body(catalog, lane, &asked, &data)?;
     if unlinked.is_none() && sequence.is_some() {
@@ -154,8 +147,8 @@ fn read(
     }
     Ok(Event {
         digest: digest_of(&event_type, &data),
-        trace: header(record, "traceparent").filter(|text| text.len() <= ID_BYTES_MAX).map(str::to_owned),
-        correlation: attributes.correlation.filter(|text| text.len() <= ID_BYTES_MAX && !text.contains('\0')),
+        trace: header(record, "traceparent").filter(|text| is_sound_id(text)).map(str::to_owned),
+        correlation: attributes.correlation.filter(|text| is_sound_id(text)),
         entity_id,
         id,
         source,
@@ -170,7 +163,7 @@ fn read(
 fn read_key(record: &Record, known: &mut Rejection) -> Result<String, Problem> {
     let bytes = record.key.as_deref().ok_or_else(|| invalid("key: null"))?;
     let key = str::from_utf8(bytes).map_err(|_| undecodable("key: not UTF-8"))?;
-    if key.is_empty() || key.len() > ID_BYTES_MAX || key.contains('\0') {
+    if key.is_empty() || !is_sound_id(key) {
         return Err(invalid(format!("key: empty, over {ID_BYTES_MAX} bytes, or holds NUL")));
     }
     known.entity_id = Some(key.to_owned());
@@ -182,24 +175,36 @@ fn read_sequence(text: &str) -> Result<i64, Problem> {
     number.filter(|number| *number >= 1).ok_or_else(|| invalid("attribute entityseq is not a decimal from 1 to 2^63-1"))
 }
 
-type Parts = (Attributes, Option<Result<Json, Problem>>);
+/// Whether a text can stand in a key of the store.
+fn is_sound_id(text: &str) -> bool {
+    text.len() <= ID_BYTES_MAX && !text.contains('\0')
+}
 
-fn read_binary(record: &Record) -> Result<Parts, Problem> {
+fn read_time(time: Option<&str>, record: &Record) -> Result<i64, Problem> {
+    let Some(text) = time else { return Ok(record.timestamp_ms.max(0).saturating_mul(1000)) };
+    let time = DateTime::parse_from_rfc3339(text).map_err(|_| undecodable("attribute time is not RFC 3339"))?;
+    Ok(time.timestamp_micros())
+}
+
+/// Attributes as far as they can be read, and the data or what is wrong with the record.
+type Parts = (Attributes, Result<Option<Json>, Problem>);
+
+fn read_binary(record: &Record) -> Parts {
     let mut attributes = Attributes::default();
+    let mut problem = None;
     for (name, value) in &record.headers {
         let Some(slot) = name.strip_prefix("ce_").and_then(|name| attributes.slot(name)) else { continue };
-        let text = value
-            .as_deref()
-            .map(str::from_utf8)
-            .transpose()
-            .map_err(|_| undecodable(format!("header {name}: not UTF-8")))?;
-        *slot = text.map(str::to_owned);
+        match value.as_deref().map(str::from_utf8).transpose() {
+            Ok(text) => *slot = text.map(str::to_owned),
+            Err(_) => problem = Some(undecodable(format!("header {name}: not UTF-8"))),
+        }
     }
-    let data = match record.value.as_deref() {
-        None | Some([]) => None,
-        Some(bytes) => Some(Ok(parse_json(bytes)?)),
+    let data = match (problem, record.value.as_deref()) {
+        (Some(problem), _) => Err(problem),
+        (None, None | Some([])) => Ok(None),
+        (None, Some(bytes)) => parse_json(bytes).map(Some),
     };
-    Ok((attributes, data))
+    (attributes, data)
 }
 
 fn read_structured(record: &Record) -> Result<Parts, Problem> {
@@ -217,7 +222,7 @@ fn read_structured(record: &Record) -> Result<Parts, Problem> {
             }
         });
     }
-    Ok((attributes, envelope.remove("data").map(Ok)))
+    Ok((attributes, Ok(envelope.remove("data"))))
 }
 
 fn parse_json(bytes: &[u8]) -> Result<Json, Problem> {

@@ -167,7 +167,7 @@ impl Lane {
             head.marks.take(&event.source, number);
             head.changed = true;
             if !journaled {
-                head.marks.keep_digest(&event.source, &event.digest, kept);
+                head.marks.keep_digest(&event.source, number, &event.digest, kept);
             }
             let taken = (event.entity_id.clone(), event.source.clone(), number);
             self.batch.taken.insert(taken, event.digest);
