@@ -99,8 +99,6 @@ const RESERVED: &[(&str, &str)] = &[
     ("allow.auto.create.topics", "a mistyped topic must fail, not appear"),
     ("enable.idempotence", "order within a partition rests on it"),
     ("enable.gapless.guarantee", "nothing after a failed message may land before it"),
-    ("max.in.flight.requests.per.connection", "what is under way behind a refused message would land"),
-    ("max.in.flight", "what is under way behind a refused message would land"),
     ("transactional.id", "the relay sends at least once and its readers drop repeats"),
     ("acks", "a message counts as sent when all in-sync replicas have it"),
     ("request.required.acks", "a message counts as sent when all in-sync replicas have it"),
@@ -219,10 +217,6 @@ impl Settings {
             .set("acks", "all")
             // A message that fails for good stops the producer, so that nothing after it lands before it.
             .set("enable.gapless.guarantee", "true")
-            // One request at a time, or the sentence above does not hold: a broker that knows no sequence of
-            // this producer for a partition takes any. The first request is refused (a record without a key
-            // for a compacted topic), the second, under way already, lands.
-            .set("max.in.flight.requests.per.connection", "1")
             // Zero is endless: a message that expires leaves a gap that idempotence does not see.
             .set("message.timeout.ms", "0")
             .set("message.max.bytes", self.message_bytes_max.to_string())

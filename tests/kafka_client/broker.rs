@@ -18,7 +18,8 @@ use tokio::sync::mpsc::unbounded_channel;
 use super::{
     sharing,
     support::{
-        HANG, Member, broker, lane, message, offsets, send_all, send_numbers, settings, soon, take_reports, unique,
+        HANG, Member, broker, lane, message, offsets, send, send_all, send_numbers, settings, soon, take_reports,
+        unique,
     },
 };
 
@@ -243,23 +244,37 @@ async fn a_group_that_rebalances_eagerly_is_refused() {
 }
 
 #[tokio::test]
-async fn nothing_lands_after_a_refused_message_though_the_producer_was_new_to_the_partition() {
+async fn nothing_lands_after_a_refused_message() {
     let plain = settings(&broker(), &unique("group"));
-    let topic = unique("compacted");
     let cluster = Cluster::new(&plain).unwrap();
-    cluster.apply(&[manifest(&topic, 1, &[("cleanup.policy", "compact")])], HANG).await.unwrap();
-    let out = lane(&topic, 0);
-    // Each message a request of its own. The broker knows no sequence of a producer that is new to the
-    // partition, so it would take any number: it is the client that must hold the next ones back.
+    // Each message a request of its own, several under way at once.
     let properties = [("batch.num.messages".to_owned(), "1".to_owned())].into();
-    let (sender, mut reports) = unbounded_channel();
-    let producer = Producer::start(&Settings { properties, ..plain }, sender).unwrap();
-    producer.send(&message(&out, "without the key that compaction needs"), 0).unwrap();
-    for tag in 1..=20 {
-        producer.send(&Message { key: Some(vec![1]), ..message(&out, "comes too late") }, tag).unwrap();
+    let settings = Settings { properties, ..plain };
+    for sound_before in [0, 1, 5] {
+        let topic = unique("compacted");
+        cluster.apply(&[manifest(&topic, 1, &[("cleanup.policy", "compact")])], HANG).await.unwrap();
+        let out = lane(&topic, 0);
+        let with_key = |value: &str| Message { key: Some(vec![1]), ..message(&out, value) };
+        let (sender, mut reports) = unbounded_channel();
+        let producer = Producer::start(&settings, sender).unwrap();
+        for tag in 0..sound_before {
+            send(&producer, &with_key("lands"), tag).await;
+        }
+        take_reports(&mut reports, sound_before as usize).await;
+        let refused = message(&out, "without the key that compaction needs");
+        producer.send(&refused, 100).unwrap();
+        for tag in 101..=120 {
+            // Once the refusal is known the producer takes no more; what it took before must not land.
+            let _taken = producer.send(&with_key("comes too late"), tag);
+        }
+        let refusal = take_reports(&mut reports, 1).await.remove(0);
+        assert_eq!(refusal.tag, 100);
+        assert!(refusal.result.is_err());
+        assert_eq!(producer.purge(HANG).await, Purged::Drained);
+        while let Some(report) = reports.recv().await {
+            assert!(report.result.is_err(), "message {} landed behind the refused one", report.tag);
+        }
+        let end = cluster.watermarks(&out, HANG).await.unwrap().1;
+        assert_eq!(end, i64::try_from(sound_before).unwrap());
     }
-    let reports = take_reports(&mut reports, 21).await;
-    assert!(reports.iter().all(|report| report.result.is_err()), "{reports:?}");
-    assert_eq!(producer.purge(HANG).await, Purged::Drained);
-    assert_eq!(cluster.watermarks(&out, HANG).await.unwrap(), (0, 0));
 }
