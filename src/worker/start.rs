@@ -32,6 +32,14 @@ pub struct Environment {
     pub health: Arc<Health>,
 }
 
+impl Environment {
+    /// Numbers and probes of its own, for a process that shows neither.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, metrics: Metrics::new(), health: Arc::new(Health::new(Duration::from_secs(30))) }
+    }
+}
+
 impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Environment").finish_non_exhaustive()
