@@ -27,7 +27,9 @@ use seriatim::{
 seriatim::table! {
     /// Who has a seat.
     main Seat in "theatre"."seat" {
+        /// Its row and number.
         key seat: String;
+        /// By whom it is booked.
         guest: String,
     }
 }
