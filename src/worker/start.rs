@@ -68,6 +68,7 @@ pub async fn run(
     let identity = session.identity().await?;
     let catalog = count_partitions(catalog, &cluster, &mut *session, settings.metadata_timeout).await?;
     drop(session);
+    compare_retention(&catalog, &cluster, config.dedupe.window, settings.metadata_timeout).await?;
     let shared = Shared {
         store: environment.store,
         catalog: Arc::new(catalog),
@@ -184,4 +185,39 @@ async fn count_partitions(
         );
     }
     Ok(catalog.with_partitions(counts))
+}
+
+/// Ids of unsequenced events must be known for as long as a topic can bring them again.
+async fn compare_retention(
+    catalog: &Catalog,
+    cluster: &Cluster,
+    window: Duration,
+    timeout: Duration,
+) -> anyhow::Result<()> {
+    let topics: Vec<String> = catalog.home_topics().map(str::to_owned).collect();
+    let retention = match cluster.retention(&topics, timeout).await {
+        Ok(retention) => retention,
+        Err(error) => {
+            // A broker may hide its configuration from workers; what is seen later is a `too_old` letter.
+            tracing::warn!(error = %error, "the topics' retention is not known and not compared with dedupe.window");
+            return Ok(());
+        }
+    };
+    let longer: Vec<String> = retention
+        .iter()
+        .filter(|(_, kept)| kept.is_none_or(|kept| kept > window))
+        .map(|(topic, kept)| match kept {
+            Some(kept) => format!("{topic} keeps {}", humantime::format_duration(*kept)),
+            None => format!("{topic} keeps its records for ever"),
+        })
+        .collect();
+    if !longer.is_empty() {
+        bail!(
+            "dedupe.window is {}, but {}: a record that comes again after the window would count as new; \
+             raise the window or lower the topics' retention.ms",
+            humantime::format_duration(window),
+            longer.join(", ")
+        );
+    }
+    Ok(())
 }
