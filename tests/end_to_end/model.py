@@ -56,7 +56,7 @@ NASTY_MEANWHILE = ("cancel_while_charging",)
 # A run in which hardly anything succeeds, or nothing is undone, is no test of the saga.
 AT_LEAST = {
     "purchase completed": 400,
-    "purchase rejected out_of_stock": 100,
+    "purchase rejected out_of_stock": 40,
     "purchase rejected payment_declined": 20,
     "purchase rejected cancelled": 20,
     "payment refunded": 10,
