@@ -22,6 +22,11 @@ pub const OWN_SOURCE: &str = "/seriatim/";
 /// Ids are kept in index rows: longer ones are refused.
 pub(super) const ID_BYTES_MAX: usize = 255;
 
+/// Whether a text can stand in a key of the database.
+pub(super) fn is_id(text: &str) -> bool {
+    text.len() <= ID_BYTES_MAX && !text.contains('\0')
+}
+
 /// CloudEvents attributes as they were found.
 #[derive(Default)]
 struct Attributes {
@@ -132,7 +137,7 @@ fn read(
         ));
     }
     for (name, text) in [("id", &id), ("source", &source), ("type", &event_type)] {
-        if text.len() > ID_BYTES_MAX || text.contains('\0') {
+        if !is_id(text) {
             return Err(invalid(format!("attribute {name} is over {ID_BYTES_MAX} bytes or holds NUL")));
         }
     }

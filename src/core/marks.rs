@@ -20,7 +20,7 @@ pub struct Marks {
     #[serde(rename = "out", default, skip_serializing_if = "BTreeMap::is_empty")]
     sent: BTreeMap<String, i64>,
     #[serde(rename = "last", default, skip_serializing_if = "BTreeMap::is_empty")]
-    digests: BTreeMap<String, Vec<String>>,
+    digests: BTreeMap<String, Vec<(i64, String)>>,
     #[serde(rename = "gaps", default, skip_serializing_if = "BTreeMap::is_empty")]
     given_up: BTreeMap<String, Vec<(i64, i64)>>,
 }
@@ -75,6 +75,9 @@ impl Marks {
     /// Gives up the numbers after the last taken one, up to and including `last`.
     pub fn give_up(&mut self, source: &str, last: i64) {
         let first = self.taken(source).saturating_add(1);
+        if first > last {
+            return;
+        }
         let ranges = self.given_up.entry(source.to_owned()).or_default();
         ranges.push((first, last));
         let over = ranges.len().saturating_sub(GIVEN_UP_KEPT);
@@ -97,10 +100,12 @@ impl Marks {
         *sent
     }
 
-    /// Keeps the digest of the number just taken, and the `kept` last ones.
+    /// Keeps the digest of the number just taken, and the `kept` last ones. Each has its number: some numbers
+    /// pass without a digest.
     pub fn keep_digest(&mut self, source: &str, digest: &Digest, kept: usize) {
+        let taken = self.taken(source);
         let digests = self.digests.entry(source.to_owned()).or_default();
-        digests.push(short(digest));
+        digests.push((taken, short(digest)));
         let over = digests.len().saturating_sub(kept);
         digests.drain(..over);
     }
@@ -108,11 +113,8 @@ impl Marks {
     /// Whether `number` had this digest; `None` if it is no longer kept.
     #[must_use]
     pub fn had_digest(&self, source: &str, number: i64, digest: &Digest) -> Option<bool> {
-        let Standing::Taken(taken) = self.standing(source) else { return None };
-        let digests = self.digests.get(source)?;
-        let back = usize::try_from(taken.checked_sub(number)?).ok()?;
-        let at = digests.len().checked_sub(back.checked_add(1)?)?;
-        Some(digests[at] == short(digest))
+        let known = self.digests.get(source)?.iter().find(|(of, _)| *of == number)?;
+        Some(known.1 == short(digest))
     }
 }
 
@@ -136,5 +138,18 @@ mod tests {
         assert_eq!(marks.had_digest("till", 4, &[4; 16]), Some(true));
         assert_eq!(marks.had_digest("till", 2, &[9; 16]), Some(false));
         assert_eq!(marks.had_digest("till", 1, &[1; 16]), None);
+    }
+
+    #[test]
+    fn a_number_without_a_digest_does_not_shift_the_others() {
+        let mut marks = Marks::default();
+        marks.take("till", 1);
+        marks.keep_digest("till", &[1; 16], 3);
+        marks.take("till", 2);
+        marks.take("till", 3);
+        marks.keep_digest("till", &[3; 16], 3);
+        assert_eq!(marks.had_digest("till", 1, &[1; 16]), Some(true));
+        assert_eq!(marks.had_digest("till", 2, &[2; 16]), None);
+        assert_eq!(marks.had_digest("till", 3, &[3; 16]), Some(true));
     }
 }

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::{Map, Value as Json, json};
 use seriatim::{
     core::{
         batch::{Halt, Outcome},
@@ -22,7 +23,6 @@ use seriatim::{
     },
     shop,
 };
-use serde_json::{Map, Value as Json, json};
 
 use super::{
     lane_world::{self, Crash, World},
@@ -101,7 +101,8 @@ impl Run<'_> {
                 self.world.pass_time(*micros);
             }
             Step::Order { action, topic, about } => {
-                let argument = about.parse::<i64>().map_or("{}".to_owned(), |offset| json!({ "offset": offset }).to_string());
+                let argument =
+                    about.parse::<i64>().map_or("{}".to_owned(), |offset| json!({ "offset": offset }).to_string());
                 self.world.order(&lane_of(topic), action, Some(about), &argument);
             }
             Step::Again { topic, offset } => {
@@ -242,11 +243,13 @@ impl Run<'_> {
             }
             ["alarms"] => counted(self.world.told.alarms.iter().map(|alarm| alarm.kind.as_str())),
             ["outcomes"] => {
-                let tally = self.world.told.tally.iter().map(|(outcome, count)| format!("{} {count}", outcome.as_str()));
+                let tally =
+                    self.world.told.tally.iter().map(|(outcome, count)| format!("{} {count}", outcome.as_str()));
                 tally.collect::<Vec<_>>().join(", ")
             }
             ["halted"] => {
-                let halts = self.world.told.halts.iter().map(|(lane, halt)| format!("{} {}", lane.topic, halt_of(halt)));
+                let halts =
+                    self.world.told.halts.iter().map(|(lane, halt)| format!("{} {}", lane.topic, halt_of(halt)));
                 halts.collect::<Vec<_>>().join(", ")
             }
             ["timers", topic] => {

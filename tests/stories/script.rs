@@ -92,7 +92,8 @@ fn step(line: &str) -> Option<Step> {
     let mut words = rest.split_whitespace();
     Some(match word {
         "limits" => {
-            let pair = |part: &str| part.trim().split_once(' ').map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let pair =
+                |part: &str| part.trim().split_once(' ').map(|(name, value)| (name.to_owned(), value.to_owned()));
             Step::Limits(rest.split(',').map(pair).collect::<Option<_>>()?)
         }
         "wait" => {

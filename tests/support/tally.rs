@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::{Value as Json, json};
 use seriatim::core::{
     catalog::Catalog,
     effect::{Effects, Objection},
@@ -22,7 +23,6 @@ use seriatim::core::{
     state::Address,
     table::Value,
 };
-use serde_json::{Value as Json, json};
 
 seriatim::table! {
     /// A tally.
