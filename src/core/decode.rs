@@ -110,6 +110,9 @@ fn read(
     let structured = header(record, "content-type")
         .is_some_and(|kind| kind.get(..23).is_some_and(|start| start.eq_ignore_ascii_case("application/cloudevents")));
     let (attributes, data) = if structured { read_structured(record)? } else { read_binary(record)? };
+    // Whatever is wrong with the rest: a record that names its source and number takes its place in the order.
+    known.source = attributes.source.clone().filter(|source| !source.is_empty());
+    known.sequence = attributes.sequence.as_deref().and_then(|text| read_sequence(text).ok());
     let required = |name: &str, value: &Option<String>| {
         value.clone().filter(|text| !text.is_empty()).ok_or_else(|| undecodable(format!("attribute {name} is missing")))
     };
@@ -119,9 +122,8 @@ fn read(
     if required("specversion", &attributes.version)? != "1.0" {
         return Err(undecodable("attribute specversion is not 1.0"));
     }
-    known.source = Some(source.clone());
+    let data = data.transpose()?;
     let sequence = attributes.sequence.as_deref().map(read_sequence).transpose()?;
-    known.sequence = sequence;
     let time = match &attributes.time {
         Some(text) => DateTime::parse_from_rfc3339(text)
             .map_err(|_| undecodable("attribute time is not RFC 3339"))?
@@ -141,11 +143,7 @@ fn read(
             return Err(invalid(format!("attribute {name} is over {ID_BYTES_MAX} bytes or holds NUL")));
         }
     }
-    let data = match data {
-        Some(Ok(data)) => data,
-        Some(Err(problem)) => return Err(problem),
-        None => return Err(invalid("value: empty")),
-    };
+    let data = data.ok_or_else(|| invalid("value: empty"))?;
     let asked = Asked { event_type: &event_type, source: &source, entity_id: &entity_id, linked };
     let (body, saga) = read_body(catalog, lane, &asked, &data)?;
     if linked && sequence.is_some() {
@@ -196,7 +194,7 @@ fn read_binary(record: &Record) -> Result<Parts, Problem> {
     }
     let data = match record.value.as_deref() {
         None | Some([]) => None,
-        Some(bytes) => Some(Ok(parse_json(bytes)?)),
+        Some(bytes) => Some(parse_json(bytes)),
     };
     Ok((attributes, data))
 }

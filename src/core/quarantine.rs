@@ -11,6 +11,7 @@ use super::{
     header,
     lane::Lane,
     ledger::{Held, PARKED, Parked, QUARANTINE, Quarantine},
+    limits::MINUTE,
     record::Record,
     rows::Micros,
     state::{Address, Need},
@@ -61,7 +62,8 @@ impl Lane {
         failed: Option<Parked>,
         held: Vec<Held>,
     ) {
-        let lately = self.failures.len() + self.batch.quarantined;
+        let before = self.failures.iter().filter(|at| self.now - **at < MINUTE).count();
+        let lately = before + self.batch.quarantined;
         if lately >= self.limits.failures_max {
             let text = format!("{lately} entities failed within a minute, the last with: {error}");
             self.batch.halt = Some(Halt::Breaker(text));

@@ -177,6 +177,9 @@ impl Run<'_> {
         for (name, value) in &told.cells {
             if name == "lines" {
                 data.insert("lines".to_owned(), lines_of(value)?);
+            } else if name == "pad" {
+                let length = value.parse().map_err(|_| format!("{value} is no length"))?;
+                data.insert("pad".to_owned(), Json::from("x".repeat(length)));
             } else if !ATTRIBUTES.contains(&name.as_str()) {
                 data.insert(name.clone(), serde_json::from_str(value).unwrap_or_else(|_| Json::from(value.as_str())));
             }
