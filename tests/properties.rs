@@ -1,6 +1,10 @@
 //! Laws of the core, tried on many histories: against a naive model, under any cut into batches, through
 //! crashes before and after the commit; and what a batch costs, however many events it holds.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "properties/bounds.rs"]
+mod bounds;
 #[path = "properties/costs.rs"]
 mod costs;
 #[path = "support/lane_world.rs"]

@@ -5,8 +5,12 @@
 //! are cut into batches must never show. What a story does not mention must not be there: records held,
 //! parked or waiting, dead letters, alarms.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 #[path = "support/lane_world.rs"]
 mod lane_world;
+#[path = "stories/look.rs"]
+mod look;
 #[path = "stories/run.rs"]
 mod run;
 #[path = "stories/script.rs"]

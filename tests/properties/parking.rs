@@ -102,3 +102,36 @@ fn a_cut_of_nothing_reads_all() {
     read_all(&mut world, &lane_of("strict"), &Cut(vec![]));
     assert_eq!(words(&mut world, "a"), ["x"]);
 }
+
+fn told(number: i64, word: &str) -> Sent {
+    Sent { entity: "a", source: "/till", number, word: Some(word.to_owned()) }
+}
+
+/// A gap may come up while an entity drains, and its deadline with it: the timer must not be lost.
+#[test]
+fn a_gap_that_comes_up_while_draining_keeps_its_deadline() {
+    let broken = Arc::new(AtomicBool::new(true));
+    let (mut world, lane) = (world(Limits { drain_max: 1, ..lane_world::limits() }, &broken), lane_of("strict"));
+    for sent in [told(1, "fail"), told(3, "three"), told(4, "four")] {
+        world.append("strict", sent.record());
+    }
+    world.run();
+    broken.store(false, Ordering::Relaxed);
+    release_all(&mut world);
+    // The order and the first record; then the second, which is ahead of its turn and held.
+    for _ in 0..2 {
+        let inputs = world.gather(&lane);
+        world.turn(&lane, &inputs, None);
+    }
+    assert_eq!((world.lane(&lane).backlog().held, world.lane(&lane).backlog().parked), (1, 1));
+    world.pass_time(6 * lane_world::MINUTE);
+    let inputs = world.gather(&lane);
+    assert_eq!(inputs.len(), 1, "the timer of the gap is due");
+    world.turn(&lane, &inputs, None);
+    world.run();
+    assert_eq!(world.lane(&lane).backlog().held, 2);
+    world.pass_time(6 * lane_world::MINUTE);
+    world.run();
+    let row = world.rows(&ledger::QUARANTINE, vec![]).pop().and_then(|row| Quarantine::read(&row));
+    assert_eq!(row.map(|row| (row.cause, row.next - row.first)), Some(("gap".to_owned(), 2)));
+}

@@ -54,7 +54,7 @@ pub fn parse(text: &str) -> Result<Vec<Story>, String> {
             names = None;
             continue;
         }
-        let story = stories.last_mut().ok_or(format!("line {number}: stands before the first story"))?;
+        let story = stories.last_mut().ok_or_else(|| format!("line {number}: stands before the first story"))?;
         let wrong = |what: &str| format!("line {number}: {what}: {line}");
         if line.starts_with('|') {
             let cells: Vec<String> = line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();

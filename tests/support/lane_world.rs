@@ -306,7 +306,7 @@ impl World {
         let log = self.logs.entry(message.to.clone()).or_default();
         log.push(Record {
             offset: i64::try_from(log.len()).unwrap(),
-            timestamp_ms: message.timestamp_ms.unwrap_or(self.clock.load(Ordering::Relaxed) / 1000),
+            timestamp_ms: message.timestamp_ms.unwrap_or_else(|| self.clock.load(Ordering::Relaxed) / 1000),
             key: message.key.clone(),
             value: message.value.clone(),
             headers: message.headers.clone(),
