@@ -5,6 +5,8 @@
 
 #[path = "properties/bounds.rs"]
 mod bounds;
+#[path = "properties/checkouts.rs"]
+mod checkouts;
 #[path = "properties/costs.rs"]
 mod costs;
 #[path = "support/lane_world.rs"]
@@ -13,6 +15,8 @@ mod lane_world;
 mod model;
 #[path = "properties/order.rs"]
 mod order;
+#[path = "properties/orders.rs"]
+mod orders;
 #[path = "properties/parking.rs"]
 mod parking;
 #[path = "support/tally.rs"]

@@ -108,6 +108,10 @@ impl Lane {
         let Some(quarantine) = self.read_quarantine(entity_id) else {
             return Answer::Refused("the entity is not quarantined".to_owned());
         };
+        if quarantine.status == "draining" {
+            // Released before: nothing has failed since, and what is first in the queue is innocent.
+            return Answer::Refused("the entity drains".to_owned());
+        }
         let Some(page) = self.parked_page(entity_id, 1) else { return Answer::Unfinished };
         let Some(parked) = page.into_iter().next() else {
             if quarantine.first < quarantine.next {

@@ -116,6 +116,7 @@ impl Lane {
         Parked {
             what: "record".to_owned(),
             name: (way == Way::Outside).then(|| OUTSIDE.to_owned()),
+            time: None,
             source: event.map(|event| event.source.clone()),
             sequence: event.and_then(|event| event.sequence),
             record_offset: Some(record.offset),
