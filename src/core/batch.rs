@@ -121,8 +121,10 @@ pub(super) struct Batch {
     pub(super) journal: i64,
     pub(super) timers: i64,
     pub(super) quarantined: usize,
-    /// Offset of the parked record that is being taken up again.
-    pub(super) drained: Option<i64>,
+    /// When the gap timers that this batch has set are due, by entity and source: one is enough.
+    pub(super) gaps: BTreeMap<(String, String), i64>,
+    /// Entities and sources whose held events have been asked what they will need.
+    pub(super) foreseen: BTreeSet<(String, String)>,
     /// Bytes that held and waiting records have grown by.
     pub(super) held_bytes: i64,
     /// How many messages one cause has sent of a type to a key: part of their ids.

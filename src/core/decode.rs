@@ -22,6 +22,11 @@ pub const OWN_SOURCE: &str = "/seriatim/";
 /// Ids are kept in index rows: longer ones are refused.
 pub(super) const ID_BYTES_MAX: usize = 255;
 
+/// Whether a text can stand in a key of the database.
+pub(super) fn is_id(text: &str) -> bool {
+    text.len() <= ID_BYTES_MAX && !text.contains('\0')
+}
+
 /// CloudEvents attributes as they were found.
 #[derive(Default)]
 struct Attributes {

@@ -5,6 +5,7 @@
 
 use super::{
     batch::{Head, Outcome},
+    decode,
     event::{Arrival, Body, Event, Reason, Rejection},
     handle::Way,
     lane::Lane,
@@ -28,24 +29,27 @@ enum Novelty {
 }
 
 /// An entity that hears from more sources is refused the next one: its row must stay small.
-const SOURCES_MAX: usize = 256;
+pub(super) const SOURCES_MAX: usize = 256;
 /// Ranges that together reach back over the whole window, whenever the current one began.
 const SEEN_RANGES: i64 = 3;
 
 impl Lane {
     /// A record whose event could be read: behind its entity's quarantine, or into the checks.
-    pub(super) fn admit_event(&mut self, arrival: &Arrival, event: &Event) {
+    pub(super) fn admit_event(&mut self, arrival: &Arrival, event: &Event, way: Way) {
         if self.is_unwell(&event.entity_id) {
-            self.park_record(&arrival.record, &event.entity_id, Some(event));
+            self.park_record(&arrival.record, &event.entity_id, Some(event), way);
         } else {
-            self.take_up(arrival, event);
+            self.take_up(arrival, event, way);
         }
     }
 
     /// Checks an event against the marks of its entity, and handles, holds or rejects it.
-    pub(super) fn take_up(&mut self, arrival: &Arrival, event: &Event) {
+    pub(super) fn take_up(&mut self, arrival: &Arrival, event: &Event, way: Way) {
         if !self.prepare_event(arrival, event) {
             return;
+        }
+        if way == Way::Outside {
+            return self.handle(arrival, event, way);
         }
         let novelty = if arrival.link.is_some() { Novelty::Fresh } else { self.judge(arrival, event) };
         match novelty {
@@ -188,7 +192,7 @@ impl Lane {
         let Some(number) = event.sequence else { return };
         let address = self.passed_address(event, number);
         if !self.state.has(&address) {
-            self.batch.stalled.insert(event.entity_id.clone());
+            // The entity goes on all the same, so that all such rows of a batch are asked for in one round.
             return;
         }
         let row = Passed {
@@ -212,12 +216,16 @@ impl Lane {
         }
         known &= self.prepare_ids(event, arrival.link.is_some());
         known &= self.prepare(&event.entity_id);
-        if let (Some(number), Some(head)) = (event.sequence, self.batch.heads.get(&event.entity_id))
-            && number <= head.marks.taken(&event.source)
+        if let Some(number) = event.sequence
+            && let Some(head) = self.batch.heads.get(&event.entity_id)
         {
-            // Asked for now, also by a stalled entity: all suspects of a batch are looked up in one round.
-            let _ = self.judge_taken(event, number);
+            let suspect = number <= head.marks.taken(&event.source) || self.is_place(event, number);
+            if suspect && arrival.link.is_none() {
+                // Asked for now, also by a stalled entity: all suspects of a batch are looked up in one round.
+                let _ = self.judge_taken(event, number);
+            }
         }
+        self.foresee(event);
         if !known {
             self.batch.stalled.insert(event.entity_id.clone());
         }
@@ -305,6 +313,7 @@ impl Lane {
         if let (Some(entity_id), Some(source), Some(number)) =
             (&rejection.entity_id, &rejection.source, rejection.sequence)
             && rejection.reason != Reason::WrongPartition
+            && decode::is_id(source)
         {
             self.pass(entity_id, source, number, None);
         }

@@ -144,7 +144,7 @@ impl Lane {
             }
             return;
         }
-        self.quarantine_at(arrival, event, failure.cause(), failure.text());
+        self.quarantine_at(arrival, event, &failure, way);
     }
 
     /// Runs the team's code on the entity's rows.

@@ -16,11 +16,13 @@ use super::{
     decode,
     event::{Arrival, Link, Reason},
     fence::{Fence, LaneCommit, LaneRow, LastRecord, Position},
+    handle::Way,
     kind::AnyKind,
     ledger::{HELD, Held, LINK_IN, LinkIn, QUARANTINE, Quarantine, WAITING},
     limits::{Limits, MINUTE},
     message::Message,
     record::{LaneId, Record},
+    reorder::buffered_bytes,
     state::{Address, Needs, RESIDENT, State},
     table::{Key, Row, Table, Value},
 };
@@ -143,6 +145,10 @@ impl Lane {
     pub fn admit(&mut self, table: &'static Table, rows: Vec<Row>) {
         for row in rows {
             self.held_bytes += buffered_bytes(table, &row);
+            if std::ptr::eq(table, &QUARANTINE) {
+                // A claim must not make the breaker forget.
+                self.failures.extend(Quarantine::read(&row).map(|row| row.since.0));
+            }
             self.state.admit(Address::new(table, row[..table.key].to_vec()), Some(row));
         }
     }
@@ -190,6 +196,10 @@ impl Lane {
     /// Decides on inputs in their order. `now` in microseconds. `relayed`: how far the broker has acknowledged.
     pub fn decide(&mut self, inputs: &[Input], now: i64, relayed: Position) -> Step {
         self.now = self.now.max(now);
+        self.attempt(inputs, relayed, true)
+    }
+
+    fn attempt(&mut self, inputs: &[Input], relayed: Position, drains: bool) -> Step {
         self.begin();
         let halted_at = inputs.iter().position(|input| {
             match input {
@@ -199,17 +209,19 @@ impl Lane {
             }
             self.batch.halt.is_some()
         });
-        if let Some(at) = halted_at {
-            // The batch ends before the input that must not be taken.
-            let halt = self.batch.halt.take();
+        if halted_at.is_none() && drains {
+            self.drain();
+        }
+        if let Some(halt) = self.batch.halt.take() {
+            // The batch ends before the input that must not be taken, or without what drains.
             self.state.roll_back();
-            let mut step = self.decide(&inputs[..at], now, relayed);
+            let (taken, drains) = halted_at.map_or((inputs, false), |at| (&inputs[..at], drains));
+            let mut step = self.attempt(taken, relayed, drains);
             if let Step::Decided(decided) = &mut step {
-                decided.halt = halt;
+                decided.halt = Some(halt);
             }
             return step;
         }
-        self.drain();
         self.settle_heads();
         if self.state.is_short() {
             self.state.roll_back();
@@ -276,14 +288,8 @@ impl Lane {
     /// Offset, then link, from headers alone; both move whatever becomes of the record.
     fn take(&mut self, arrival: &Arrival) {
         let record = &arrival.record;
-        if record.offset < self.batch.next_offset {
-            return;
-        }
-        if arrival.link.is_some()
-            && let Err(rejection) = &arrival.decoded
-            && rejection.reason == Reason::UnknownType
-        {
-            self.batch.halt = Some(Halt::Newer(format!("offset {}: {}", record.offset, rejection.error)));
+        // Of a topic made anew nothing is read before the lane is claimed again.
+        if record.offset < self.batch.next_offset || self.batch.reset {
             return;
         }
         self.batch.next_offset = record.offset + 1;
@@ -332,9 +338,25 @@ impl Lane {
     /// Into the entity's own checks, or among the dead letters.
     pub(super) fn enter(&mut self, arrival: &Arrival) {
         match &arrival.decoded {
-            Ok(event) => self.admit_event(arrival, event),
-            Err(rejection) => self.reject(arrival, rejection),
+            Ok(event) => self.admit_event(arrival, event, Way::InOrder),
+            Err(_) if self.is_from_newer(arrival) => {}
+            Err(rejection) => match &rejection.entity_id {
+                Some(entity_id) if rejection.reason != Reason::WrongPartition && self.is_unwell(entity_id) => {
+                    self.park_record(&arrival.record, entity_id, None, Way::InOrder);
+                }
+                _ => self.reject(arrival, rejection),
+            },
         }
+    }
+
+    /// Halts the lane before a message of ours whose type this release does not know.
+    pub(super) fn is_from_newer(&mut self, arrival: &Arrival) -> bool {
+        let (Some(_), Err(rejection)) = (&arrival.link, &arrival.decoded) else { return false };
+        let newer = rejection.reason == Reason::UnknownType;
+        if newer {
+            self.batch.halt = Some(Halt::Newer(format!("offset {}: {}", arrival.record.offset, rejection.error)));
+        }
+        newer
     }
 
     pub(super) fn kind(&self) -> Arc<dyn AnyKind> {
@@ -358,19 +380,6 @@ impl Lane {
         key.extend(rest);
         key
     }
-}
-
-/// Bytes of the record that a row of `held` or `waiting` keeps.
-fn buffered_bytes(table: &'static Table, row: &Row) -> i64 {
-    if !std::ptr::eq(table, &HELD) && !std::ptr::eq(table, &WAITING) {
-        return 0;
-    }
-    let bytes = row[table.key..].iter().map(|cell| match cell {
-        Value::Bytes(bytes) => bytes.len(),
-        Value::Text(text) => text.len(),
-        Value::Null | Value::Int(_) | Value::Time(_) | Value::Json(_) => 0,
-    });
-    i64::try_from(bytes.sum::<usize>()).unwrap_or(i64::MAX)
 }
 
 /// What a claimer compares with the topic: the last record that was read.

@@ -94,7 +94,8 @@ tables! {
         next: i64,
         since: Micros,
     }
-    /// What a quarantined entity has not taken yet, in order. `what` is `record` or `timer`; a timer has `name` and no record.
+    /// What a quarantined entity has not taken yet, in order. `what` is `record` or `timer`; a timer has `name` and no
+    /// record. A record with the name `outside` has had its number or id taken before: it waited, or was replayed.
     PARKED Parked = "parked" (topic: String, partition: i64, kind: String, entity_id: String, place: i64) {
         what: String,
         name: Option<String>,

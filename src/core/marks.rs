@@ -76,6 +76,9 @@ impl Marks {
     /// Gives up the numbers after the last taken one, up to and including `last`.
     pub fn give_up(&mut self, source: &str, last: i64) {
         let first = self.taken(source).saturating_add(1);
+        if first > last {
+            return;
+        }
         let ranges = self.given_up.entry(source.to_owned()).or_default();
         ranges.push((first, last));
         let over = ranges.len().saturating_sub(GIVEN_UP_KEPT);

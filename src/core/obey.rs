@@ -108,8 +108,16 @@ impl Lane {
         let Some(quarantine) = self.read_quarantine(entity_id) else {
             return Answer::Refused("the entity is not quarantined".to_owned());
         };
+        if quarantine.status == "draining" {
+            // Released before: nothing has failed since, and what is first in the queue is innocent.
+            return Answer::Refused("the entity drains".to_owned());
+        }
         let Some(page) = self.parked_page(entity_id, 1) else { return Answer::Unfinished };
         let Some(parked) = page.into_iter().next() else {
+            if quarantine.first < quarantine.next {
+                // Parked by this very batch: it is skipped in the next one.
+                return Answer::Unfinished;
+            }
             self.begin_drain(entity_id);
             return Answer::Done("nothing was parked".to_owned());
         };
@@ -134,6 +142,7 @@ impl Lane {
         if first < sequence {
             head.marks.give_up(source, sequence - 1);
             head.changed = true;
+            self.release(entity_id, source);
         }
         format!("sequences {first} to {} of {source} are given up", sequence - 1)
     }
@@ -146,10 +155,13 @@ impl Lane {
         }
         let arrival = decode::open(&self.catalog, &self.id, record_of(parked));
         self.unpark(entity_id, address);
-        if let Ok(event) = &arrival.decoded {
-            self.journal(&arrival, event, Outcome::Skipped, None, Some(reason.to_owned()));
-            self.take_marks_of(event, arrival.link.is_some());
-            self.count(Outcome::Skipped);
+        match &arrival.decoded {
+            Ok(event) => {
+                self.journal(&arrival, event, Outcome::Skipped, None, Some(reason.to_owned()));
+                self.take_marks_of(event, arrival.link.is_some());
+                self.count(Outcome::Skipped);
+            }
+            Err(rejection) => self.reject(&arrival, rejection),
         }
         format!("offset {} is skipped", arrival.record.offset)
     }
@@ -158,7 +170,10 @@ impl Lane {
     fn take_marks_of(&mut self, event: &Event, linked: bool) {
         let taken = self.batch.heads[&event.entity_id].marks.taken(&event.source);
         match event.sequence {
-            Some(number) if number == taken + 1 => self.mark_taken(event, linked),
+            Some(number) if number == taken + 1 => {
+                self.mark_taken(event, linked);
+                self.release(&event.entity_id, &event.source);
+            }
             Some(number) if number > taken => self.pass(&event.entity_id, &event.source, number, Some(event)),
             Some(_) => {}
             None => {
@@ -185,10 +200,13 @@ impl Lane {
                 match &arrival.decoded {
                     Ok(event) => {
                         self.dead_letter(&arrival.record, &Rejection::of(event, Reason::Operator, reason));
-                        self.remember_passed(event);
+                        let taken = self.batch.heads[entity_id].marks.taken(&event.source);
+                        if event.sequence.is_some_and(|number| number > taken) {
+                            self.remember_passed(event);
+                        }
                         self.take_marks_of(event, arrival.link.is_some());
                     }
-                    Err(rejection) => self.dead_letter(&arrival.record, rejection),
+                    Err(rejection) => self.reject(&arrival, rejection),
                 }
             }
             self.unpark(entity_id, address);

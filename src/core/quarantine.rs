@@ -7,14 +7,18 @@ use super::{
     decode,
     emit::Origin,
     event::{Arrival, Event},
-    handle::Cause,
+    handle::{Cause, Failure, Way},
     header,
     lane::Lane,
-    ledger::{HELD, PARKED, Parked, QUARANTINE, Quarantine},
+    ledger::{Held, PARKED, Parked, QUARANTINE, Quarantine},
+    limits::MINUTE,
     record::Record,
     rows::Micros,
     state::{Address, Need},
 };
+
+/// Name of a parked record whose number or id was taken before: it waited, or it is a dead letter replayed.
+const OUTSIDE: &str = "outside";
 
 impl Lane {
     /// Whether the entity is quarantined or draining.
@@ -22,29 +26,44 @@ impl Lane {
         matches!(self.state.get(&self.quarantine_address(entity_id)), Some(Some(_)))
     }
 
-    /// Quarantines the entity of an event that failed; the event is the first to be parked.
-    pub(super) fn quarantine_at(&mut self, arrival: &Arrival, event: &Event, cause: &str, error: &str) {
-        let drained = self.batch.drained == Some(arrival.record.offset);
-        if drained {
-            // It already stands first among the parked.
-            self.batch.drained = None;
-        }
-        let place = format!("{} offset {}", self.id, arrival.record.offset);
-        self.put_in_quarantine(&event.entity_id, cause, &format!("{place}: {error}"));
-        if !drained {
-            self.park_record(&arrival.record, &event.entity_id, Some(event));
-        }
-        self.park_held(&event.entity_id);
+    /// Quarantines the entity of an event that failed.
+    pub(super) fn quarantine_at(&mut self, arrival: &Arrival, event: &Event, failure: &Failure, way: Way) {
+        let error = format!("{} offset {}: {}", self.id, arrival.record.offset, failure.text());
+        let failed = self.parked_record(&arrival.record, &event.entity_id, Some(event), way);
+        let held = self.held_of(&event.entity_id, None);
+        self.put_in_quarantine(&event.entity_id, failure.cause(), &error, Some(failed), held);
     }
 
-    /// Quarantines an entity that has no failing event: its gap has outlived its deadline.
-    pub(super) fn quarantine(&mut self, entity_id: &str, cause: &str, error: &str) {
-        self.put_in_quarantine(entity_id, cause, error);
-        self.park_held(entity_id);
+    /// Quarantines the entity of a timer that failed.
+    pub(super) fn quarantine_timer(&mut self, entity_id: &str, timer: (&str, &str, i64), failure: &Failure) {
+        let (purpose, name, time) = timer;
+        let failed = self.parked_timer(entity_id, purpose, name, time);
+        let held = self.held_of(entity_id, None);
+        let error = format!("timer {name}: {}", failure.text());
+        self.put_in_quarantine(entity_id, failure.cause(), &error, Some(failed), held);
     }
 
-    fn put_in_quarantine(&mut self, entity_id: &str, cause: &str, error: &str) {
-        let lately = self.failures.len() + self.batch.quarantined;
+    /// Quarantines an entity whose gap is not to be waited for any longer. What stands behind that gap is the
+    /// first to be parked, so that a skip knows which one is meant.
+    pub(super) fn quarantine_gap(&mut self, entity_id: &str, source: &str, error: &str) {
+        let (mut held, others): (Vec<Held>, Vec<Held>) =
+            self.held_of(entity_id, None).into_iter().partition(|held| held.source == source);
+        held.extend(others);
+        self.put_in_quarantine(entity_id, "gap", error, None, held);
+    }
+
+    /// What failed stands first among the parked, what was held of the entity next to it, also before what was
+    /// parked already: that is behind in the order. Places of dead letters stay.
+    fn put_in_quarantine(
+        &mut self,
+        entity_id: &str,
+        cause: &str,
+        error: &str,
+        failed: Option<Parked>,
+        held: Vec<Held>,
+    ) {
+        let before = self.failures.iter().filter(|at| self.now - **at < MINUTE).count();
+        let lately = before + self.batch.quarantined;
         if lately >= self.limits.failures_max {
             let text = format!("{lately} entities failed within a minute, the last with: {error}");
             self.batch.halt = Some(Halt::Breaker(text));
@@ -53,7 +72,7 @@ impl Lane {
         self.batch.quarantined += 1;
         let known = self.read_quarantine(entity_id);
         let (first, next) = known.as_ref().map_or((0, 0), |known| (known.first, known.next));
-        let row = Quarantine {
+        let mut row = Quarantine {
             topic: self.id.topic.clone(),
             partition: self.id.partition.into(),
             kind: self.kind().name().to_owned(),
@@ -66,21 +85,37 @@ impl Lane {
             next,
             since: Micros(self.now),
         };
+        let mut all: Vec<Parked> = failed.into_iter().collect();
+        for held in held.into_iter().filter(|held| held.place == 0) {
+            self.state.set(held.address(), None);
+            let arrival = self.reopen(&held);
+            all.push(self.parked_record(&arrival.record, entity_id, arrival.decoded.as_ref().ok(), Way::InOrder));
+        }
+        let count = i64::try_from(all.len()).unwrap_or(i64::MAX);
+        let begin = if first == next { next } else { first - count };
+        (row.first, row.next) = if first == next { (first, next + count) } else { (begin, next) };
         self.state.set(row.address(), Some(row.into_row()));
+        for (place, parked) in (begin..).zip(all) {
+            let parked = Parked { place, ..parked };
+            self.set_new(parked.address(), parked.into_row());
+        }
         self.batch.alarm(AlarmKind::Quarantine, format!("{} {entity_id} is quarantined: {error}", self.kind().name()));
     }
 
     /// Parks a record behind those of its entity.
-    pub(super) fn park_record(&mut self, record: &Record, entity_id: &str, event: Option<&Event>) {
-        let Some(quarantine) = self.read_quarantine(entity_id) else { return };
-        self.park(Parked {
-            topic: self.id.topic.clone(),
-            partition: self.id.partition.into(),
-            kind: self.kind().name().to_owned(),
-            entity_id: entity_id.to_owned(),
-            place: quarantine.next,
+    pub(super) fn park_record(&mut self, record: &Record, entity_id: &str, event: Option<&Event>, way: Way) {
+        self.park(self.parked_record(record, entity_id, event, way));
+    }
+
+    /// Parks a timer behind the records of its entity.
+    pub(super) fn park_timer(&mut self, entity_id: &str, purpose: &str, name: &str, time: i64) {
+        self.park(self.parked_timer(entity_id, purpose, name, time));
+    }
+
+    fn parked_record(&self, record: &Record, entity_id: &str, event: Option<&Event>, way: Way) -> Parked {
+        Parked {
             what: "record".to_owned(),
-            name: None,
+            name: (way == Way::Outside).then(|| OUTSIDE.to_owned()),
             time: None,
             source: event.map(|event| event.source.clone()),
             sequence: event.and_then(|event| event.sequence),
@@ -89,19 +124,17 @@ impl Lane {
             key: record.key.clone(),
             value: record.value.clone(),
             headers: Some(header::to_text(&record.headers)),
-            parked_at: Micros(self.now),
-        });
+            ..self.parked_timer(entity_id, "", "", 0)
+        }
     }
 
-    /// Parks a timer behind the records of its entity.
-    pub(super) fn park_timer(&mut self, entity_id: &str, purpose: &str, name: &str, time: i64) {
-        let Some(quarantine) = self.read_quarantine(entity_id) else { return };
-        self.park(Parked {
+    fn parked_timer(&self, entity_id: &str, purpose: &str, name: &str, time: i64) -> Parked {
+        Parked {
             topic: self.id.topic.clone(),
             partition: self.id.partition.into(),
             kind: self.kind().name().to_owned(),
             entity_id: entity_id.to_owned(),
-            place: quarantine.next,
+            place: 0,
             what: "timer".to_owned(),
             name: Some(format!("{purpose}/{name}")),
             time: Some(Micros(time)),
@@ -113,26 +146,15 @@ impl Lane {
             value: None,
             headers: None,
             parked_at: Micros(self.now),
-        });
+        }
     }
 
     fn park(&mut self, parked: Parked) {
         let Some(mut quarantine) = self.read_quarantine(&parked.entity_id) else { return };
+        let parked = Parked { place: quarantine.next, ..parked };
         quarantine.next += 1;
         self.state.set(quarantine.address(), Some(quarantine.into_row()));
         self.set_new(parked.address(), parked.into_row());
-    }
-
-    /// What was held of an entity goes with it; places of dead letters stay.
-    fn park_held(&mut self, entity_id: &str) {
-        for held in self.held_of(entity_id, None) {
-            if held.place == 1 {
-                continue;
-            }
-            self.state.set(Address::new(&HELD, held.address().key), None);
-            let arrival = self.reopen(&held);
-            self.park_record(&arrival.record, entity_id, arrival.decoded.as_ref().ok());
-        }
     }
 
     /// Takes up a bounded number of parked records of one draining entity.
@@ -144,11 +166,9 @@ impl Lane {
         let entity_id = quarantine.entity_id;
         let Some(page) = self.parked_page(&entity_id, self.limits.drain_max) else { return };
         for parked in page {
-            let address = parked.address();
-            if !self.take_up_parked(parked) {
-                return;
-            }
-            self.unpark(&entity_id, address);
+            // It leaves the queue first: if it fails again it is put back to the front.
+            self.unpark(&entity_id, parked.address());
+            self.take_up_parked(parked);
             if self.read_quarantine(&entity_id).is_none_or(|row| row.status != "draining") {
                 return;
             }
@@ -156,22 +176,21 @@ impl Lane {
         self.end_drained(&entity_id);
     }
 
-    /// Runs one parked record or timer. Whether it may leave the queue.
-    fn take_up_parked(&mut self, parked: Parked) -> bool {
+    /// Runs one parked record or timer.
+    fn take_up_parked(&mut self, parked: Parked) {
         if parked.what == "timer" {
             let name = parked.name.unwrap_or_default();
             let (purpose, name) = name.split_once('/').unwrap_or(("entity", &name));
             let time = parked.time.map_or(self.now, |time| time.0);
             return self.run_timer(&parked.entity_id, purpose, name, time);
         }
+        let way = if parked.name.as_deref() == Some(OUTSIDE) { Way::Outside } else { Way::InOrder };
         let arrival = decode::open(&self.catalog, &self.id, record_of(parked));
-        self.batch.drained = Some(arrival.record.offset);
         match &arrival.decoded {
-            Ok(event) => self.take_up(&arrival, event),
+            Ok(event) => self.take_up(&arrival, event, way),
+            Err(_) if self.is_from_newer(&arrival) => {}
             Err(rejection) => self.reject(&arrival, rejection),
         }
-        // Taken back by the quarantine if this very record failed again.
-        self.batch.drained.take().is_some()
     }
 
     /// Removes the first parked row.
@@ -220,13 +239,13 @@ impl Lane {
         Address::new(&QUARANTINE, self.entity_key(entity_id, []))
     }
 
-    /// Runs a timer of an entity or its saga. False if it failed and the entity is quarantined.
-    pub(super) fn run_timer(&mut self, entity_id: &str, purpose: &str, name: &str, time: i64) -> bool {
+    /// Runs a timer of an entity or its saga.
+    pub(super) fn run_timer(&mut self, entity_id: &str, purpose: &str, name: &str, time: i64) {
         if !self.prepare(entity_id) {
-            return true;
+            return;
         }
         let (cause, origin_name) = match (purpose, self.saga_of(entity_id)) {
-            ("saga", None) => return true,
+            ("saga", None) => return,
             ("saga", Some(saga)) => (Cause::SagaDue, format!("saga/{}/{}", saga.status().as_str(), saga.step())),
             _ => (Cause::Timer(name), name.to_owned()),
         };
@@ -234,12 +253,8 @@ impl Lane {
             Ok(run) => {
                 let origin = Origin::of_timer(self, entity_id, &origin_name, time);
                 self.apply(entity_id, run, &origin);
-                true
             }
-            Err(failure) => {
-                self.put_in_quarantine(entity_id, failure.cause(), &format!("timer {name}: {}", failure.text()));
-                false
-            }
+            Err(failure) => self.quarantine_timer(entity_id, (purpose, name, time), &failure),
         }
     }
 }

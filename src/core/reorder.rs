@@ -7,17 +7,20 @@
 use super::{
     batch::{Halt, Outcome},
     decode,
-    event::{Arrival, Event, Link, Reason},
+    dedupe::SOURCES_MAX,
+    event::{Arrival, Body, Event, Link, Reason},
     handle::Way,
     header,
     kind::GapPolicy,
     lane::Lane,
-    ledger::{HELD, Held},
+    ledger::{HELD, Held, WAITING, Waiting},
     limits::micros,
+    marks::Standing,
     record::Record,
     rows::Micros,
     state::Address,
-    table::{Key, Value},
+    table::{Key, Row, Table, Value},
+    wait::record_of_waiting,
 };
 
 impl Lane {
@@ -42,13 +45,14 @@ impl Lane {
             self.remember_passed(event);
             return self.pass(&event.entity_id, &event.source, number, Some(event));
         }
-        if self.held_count(&event.entity_id, &event.source) == 0 {
+        // A place alone has no deadline: nothing waits behind it.
+        if self.first_held(&event.entity_id, &event.source).is_none() {
             self.set_gap_timer(&event.entity_id, &event.source, self.now + micros(self.limits.gap_deadline));
         }
         let row = self.held_row(&arrival.record, "", (&event.entity_id, &event.source, number), Some(event));
         self.batch.held_bytes += record_bytes(&arrival.record);
         self.state.set(address, Some(row.into_row()));
-        self.bound_buffer(&event.entity_id, &event.source);
+        self.bound_buffer(&event.entity_id);
     }
 
     /// Lets the order of an entity pass over a number: at once if it is next, else when its turn comes.
@@ -56,22 +60,26 @@ impl Lane {
         if !self.prepare(entity_id) {
             return;
         }
+        let adopts = self.kind().adopts_first_sequence();
         let head = self.batch.heads.get_mut(entity_id).expect("prepared above");
-        if head.marks.standing(source) == super::marks::Standing::Unsequenced {
+        let standing = head.marks.standing(source);
+        let is_new = standing == Standing::New;
+        if standing == Standing::Unsequenced || (is_new && head.marks.sources() >= SOURCES_MAX) {
             return;
         }
         let next = head.marks.taken(source).saturating_add(1);
         if number < next {
             return;
         }
-        if number == next {
+        if number == next || (is_new && adopts) {
             head.marks.take(source, number);
             head.changed = true;
             return self.release(entity_id, source);
         }
         let address = Address::new(&HELD, self.held_key(entity_id, source, [Value::Int(number)]));
-        let full = self.state.count(&HELD) >= self.limits.held_per_lane_max
-            || self.held_count(entity_id, source) >= self.limits.held_per_entity_max;
+        // Places take at most half of a buffer: they may stay for long, and must not crowd out what is held.
+        let full = self.state.count(&HELD) >= self.limits.held_per_lane_max / 2
+            || self.held_count(entity_id) >= self.limits.held_per_entity_max / 2;
         if full || self.state.get(&address) != Some(None) {
             return;
         }
@@ -80,37 +88,58 @@ impl Lane {
         self.state.set(address, Some(Held { place: 1, record_offset: None, ..held }.into_row()));
     }
 
-    /// Takes up what was held behind a number that has now been taken, as far as it is dense.
+    /// Takes up what was held behind a number that has now been taken, as far as it is dense. Places that lie
+    /// behind the mark go: their range was given up.
     pub(super) fn release(&mut self, entity_id: &str, source: &str) {
         let Some(head) = self.batch.heads.get(entity_id) else { return };
-        let first = head.marks.taken(source).saturating_add(1);
+        let mut next = head.marks.taken(source).saturating_add(1);
+        let mut run = Vec::new();
         let prefix = self.held_key(entity_id, source, []);
-        let held = self.state.scan(&HELD, &prefix).zip(first..);
-        let dense = held.take_while(|((key, _), next)| key.last() == Some(&Value::Int(*next)));
-        let run: Vec<_> = dense.map(|((key, row), _)| (key.clone(), row.clone())).collect();
-        for (key, row) in run {
-            let address = Address::new(&HELD, key);
-            if self.state.get(&address) == Some(None) {
-                // The one before it sent the entity into quarantine, and what was held went with it.
+        for held in self.state.scan(&HELD, &prefix).filter_map(|(_, row)| Held::read(row)) {
+            if held.sequence > next {
+                break;
+            }
+            next = held.sequence.saturating_add(1).max(next);
+            run.push(held);
+        }
+        for held in run {
+            let taken = self.batch.heads[entity_id].marks.taken(source);
+            if held.sequence > taken.saturating_add(1) || self.state.get(&held.address()) == Some(None) {
+                // The one before it sent the entity into quarantine or lacks a row.
                 return;
             }
-            let Some(held) = Held::read(&row) else { continue };
-            self.state.set(address, None);
-            if held.place == 1 {
-                let head = self.batch.heads.get_mut(entity_id).expect("its head was read above");
-                head.marks.take(source, held.sequence);
-                head.changed = true;
-                continue;
+            self.state.set(held.address(), None);
+            if held.place == 0 {
+                self.take_held(&held, taken);
+            } else if held.sequence > taken {
+                self.take_place(entity_id, source, held.sequence);
             }
-            let arrival = self.reopen(&held);
-            if let Ok(event) = &arrival.decoded {
+        }
+    }
+
+    fn take_held(&mut self, held: &Held, taken: i64) {
+        let arrival = self.reopen(held);
+        match &arrival.decoded {
+            Ok(event) if held.sequence <= taken => self.take_up(&arrival, event, Way::InOrder),
+            Ok(event) => {
                 if self.prepare_event(&arrival, event) {
                     self.handle(&arrival, event, Way::InOrder);
                 }
-            } else {
-                self.enter(&arrival);
+            }
+            Err(rejection) => {
+                // It could be read when it was held; its number passes in any case.
+                self.dead_letter(&arrival.record, rejection);
+                if held.sequence > taken {
+                    self.take_place(&held.entity_id, &held.source, held.sequence);
+                }
             }
         }
+    }
+
+    fn take_place(&mut self, entity_id: &str, source: &str, number: i64) {
+        let head = self.batch.heads.get_mut(entity_id).expect("its head was read by the caller");
+        head.marks.take(source, number);
+        head.changed = true;
     }
 
     /// The timer of a gap: nothing, if it has closed; again, if it is a younger one; else the policy.
@@ -119,18 +148,21 @@ impl Lane {
             return;
         }
         let Some(first) = self.first_held(entity_id, source) else { return };
-        let due = first.held_at.0 + micros(self.limits.gap_deadline);
+        // What an unwell entity holds came up while it drained: its gap may close among what is still parked.
+        let from = if self.is_unwell(entity_id) { self.now } else { first.held_at.0 };
+        let due = from + micros(self.limits.gap_deadline);
         if due > self.now {
             return self.set_gap_timer(entity_id, source, due);
         }
-        self.give_up(entity_id, source, &first, "is missing past its deadline");
+        self.give_up(entity_id, source, "is missing past its deadline");
     }
 
-    fn give_up(&mut self, entity_id: &str, source: &str, first: &Held, why: &str) {
+    fn give_up(&mut self, entity_id: &str, source: &str, why: &str) {
+        let Some(first) = self.first_held(entity_id, source) else { return };
         let taken = self.batch.heads[entity_id].marks.taken(source);
         let error = format!("sequence {} of {source} {why}", taken + 1);
         match self.kind().gap() {
-            GapPolicy::Quarantine => self.quarantine(entity_id, "gap", &error),
+            GapPolicy::Quarantine => self.quarantine_gap(entity_id, source, &error),
             GapPolicy::Skip => {
                 let head = self.batch.heads.get_mut(entity_id).expect("prepared by the caller");
                 head.marks.give_up(source, first.sequence - 1);
@@ -162,11 +194,12 @@ impl Lane {
     }
 
     /// Past a bound the oldest gap is given up at once: first the entity's own, then the lane's oldest.
-    fn bound_buffer(&mut self, entity_id: &str, source: &str) {
-        if self.held_count(entity_id, source) > self.limits.held_per_entity_max
-            && let Some(first) = self.first_held(entity_id, source)
-        {
-            self.give_up(entity_id, source, &first, "is missing and its buffer is full");
+    fn bound_buffer(&mut self, entity_id: &str) {
+        if self.held_count(entity_id) > self.limits.held_per_entity_max {
+            let held = self.held_of(entity_id, None).into_iter().filter(|held| held.place == 0);
+            if let Some(oldest) = held.min_by_key(|held| held.held_at) {
+                self.give_up(entity_id, &oldest.source, "is missing and its buffer is full");
+            }
         }
         let bytes = self.held_bytes + self.batch.held_bytes;
         let full = self.state.count(&HELD) > self.limits.held_per_lane_max
@@ -180,7 +213,7 @@ impl Lane {
         if let Some(oldest) = oldest
             && self.prepare(&oldest.entity_id)
         {
-            self.give_up(&oldest.entity_id, &oldest.source, &oldest, "is missing and the lane's buffer is full");
+            self.give_up(&oldest.entity_id, &oldest.source, "is missing and the lane's buffer is full");
         }
     }
 
@@ -240,8 +273,8 @@ impl Lane {
         self.state.scan(&HELD, &prefix).filter_map(|(_, row)| Held::read(row)).find(|held| held.place == 0)
     }
 
-    fn held_count(&self, entity_id: &str, source: &str) -> usize {
-        let prefix = self.held_key(entity_id, source, []);
+    fn held_count(&self, entity_id: &str) -> usize {
+        let prefix = self.key([Value::text(""), Value::text(self.kind().name()), Value::text(entity_id)]);
         self.state.scan(&HELD, &prefix).count()
     }
 
@@ -272,20 +305,68 @@ impl Lane {
     }
 
     pub(super) fn reopen(&mut self, held: &Held) -> Arrival {
-        let record = Record {
-            offset: held.record_offset.unwrap_or_default(),
-            timestamp_ms: held.timestamp_ms.unwrap_or(-1),
-            key: held.key.clone(),
-            value: held.value.clone(),
-            headers: header::from_text(held.headers.as_deref().unwrap_or_default()),
-        };
+        let record = record_of_held(held);
         self.batch.held_bytes -= record_bytes(&record);
         decode::open(&self.catalog, &self.id, record)
     }
 
     fn set_gap_timer(&mut self, entity_id: &str, source: &str, due: i64) {
-        self.set_timer("gap", entity_id, source, due, due);
+        let gap = (entity_id.to_owned(), source.to_owned());
+        if self.batch.gaps.get(&gap).is_none_or(|known| *known > due) {
+            self.batch.gaps.insert(gap, due);
+            self.set_timer("gap", entity_id, source, due, due);
+        }
     }
+
+    /// Whether a dead letter keeps its place at this number.
+    pub(super) fn is_place(&self, event: &Event, number: i64) -> bool {
+        let address = Address::new(&HELD, self.held_key(&event.entity_id, &event.source, [Value::Int(number)]));
+        let held = self.state.get(&address).flatten().and_then(|row| Held::read(row));
+        held.is_some_and(|held| held.place == 1)
+    }
+
+    /// An event that may close a gap will set free what is held behind it: what that needs is asked for now,
+    /// all at once, and not anew for each run that comes free.
+    pub(super) fn foresee(&mut self, event: &Event) {
+        let Some(number) = event.sequence else { return };
+        let prefix = self.held_key(&event.entity_id, &event.source, []);
+        let first = self.state.scan(&HELD, &prefix).next().and_then(|(key, _)| key.last().cloned());
+        let closes = first.is_some_and(|first| Value::Int(number) < first);
+        let gap = (event.entity_id.clone(), event.source.clone());
+        if !closes || !self.batch.foreseen.insert(gap) {
+            return;
+        }
+        for held in self.held_of(&event.entity_id, Some(&event.source)) {
+            let arrival = decode::open(&self.catalog, &self.id, record_of_held(&held));
+            if let Ok(Event { body: Body::Entity(parsed), .. }) = &arrival.decoded {
+                for address in self.kind().rows(&event.entity_id, parsed) {
+                    let _noted = self.state.has(&address);
+                }
+            }
+        }
+    }
+}
+
+fn record_of_held(held: &Held) -> Record {
+    Record {
+        offset: held.record_offset.unwrap_or_default(),
+        timestamp_ms: held.timestamp_ms.unwrap_or(-1),
+        key: held.key.clone(),
+        value: held.value.clone(),
+        headers: header::from_text(held.headers.as_deref().unwrap_or_default()),
+    }
+}
+
+/// Bytes of the record that a row of `held` or `waiting` keeps: as many as are taken off when it goes.
+pub(super) fn buffered_bytes(table: &'static Table, row: &Row) -> i64 {
+    let held = || Held::read(row).filter(|held| held.place == 0).map(|held| record_of_held(&held));
+    let waiting = || Waiting::read(row).map(record_of_waiting);
+    let record = match table.name {
+        _ if std::ptr::eq(table, &HELD) => held(),
+        _ if std::ptr::eq(table, &WAITING) => waiting(),
+        _ => None,
+    };
+    record.map_or(0, |record| record_bytes(&record))
 }
 
 /// Bytes that a record takes while it waits.

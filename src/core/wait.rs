@@ -54,14 +54,14 @@ impl Lane {
         for waiting in rows {
             self.state.set(waiting.address(), None);
             let arrival = self.reopen_waiting(waiting);
-            if let Ok(event) = &arrival.decoded
-                && self.prepare_event(&arrival, event)
-            {
-                if self.is_unwell(entity_id) {
-                    self.park_record(&arrival.record, entity_id, Some(event));
-                } else {
-                    self.handle(&arrival, event, Way::Outside);
+            match &arrival.decoded {
+                Ok(event) => {
+                    if self.prepare_event(&arrival, event) {
+                        self.admit_event(&arrival, event, Way::Outside);
+                    }
                 }
+                Err(_) if self.is_from_newer(&arrival) => {}
+                Err(rejection) => self.dead_letter(&arrival.record, rejection),
             }
         }
     }
@@ -83,14 +83,18 @@ impl Lane {
     }
 
     fn reopen_waiting(&mut self, waiting: Waiting) -> Arrival {
-        let record = Record {
-            offset: waiting.record_offset,
-            timestamp_ms: waiting.timestamp_ms,
-            key: waiting.key,
-            value: waiting.value,
-            headers: header::from_text(&waiting.headers),
-        };
+        let record = record_of_waiting(waiting);
         self.batch.held_bytes -= record_bytes(&record);
         decode::open(&self.catalog, &self.id, record)
+    }
+}
+
+pub(super) fn record_of_waiting(waiting: Waiting) -> Record {
+    Record {
+        offset: waiting.record_offset,
+        timestamp_ms: waiting.timestamp_ms,
+        key: waiting.key,
+        value: waiting.value,
+        headers: header::from_text(&waiting.headers),
     }
 }

@@ -1,0 +1,255 @@
+//! Runs a story in a world of lanes and compares.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Map, Value as Json, json};
+use seriatim::{
+    core::{
+        batch::Outcome,
+        lane::{Backlog, Decided},
+        limits::Limits,
+        record::{LaneId, Record},
+    },
+    shop,
+};
+
+use super::{
+    lane_world::{self, Crash, World},
+    script::{Step, Story, Told},
+    tally,
+};
+
+/// How a story is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    OneByOne,
+    AllAtOnce,
+    Restarting,
+    Crashing,
+}
+
+impl Manner {
+    pub const ALL: [Self; 4] = [Self::OneByOne, Self::AllAtOnce, Self::Restarting, Self::Crashing];
+}
+
+/// A story under way.
+pub struct Run<'a> {
+    pub(super) world: World,
+    manner: Manner,
+    broken: Arc<AtomicBool>,
+    ids: u64,
+    story: &'a Story,
+}
+
+/// Tells a story in a new world.
+pub fn run(story: &Story, manner: Manner) -> Result<(), String> {
+    let mut limits = lane_world::limits();
+    for (_, step) in &story.steps {
+        if let Step::Limits(list) = step {
+            list.iter().try_for_each(|(name, value)| set_limit(&mut limits, name, value))?;
+        }
+    }
+    let broken = Arc::new(AtomicBool::new(true));
+    let catalog = tally::add_tallies(shop::catalog(&shop::Settings::default(), ""), &broken);
+    let world = World::new(catalog, limits, 1);
+    let mut run = Run { world, manner, broken, ids: 0, story };
+    let mut expected = false;
+    for (line, step) in &run.story.steps {
+        expected = matches!(step, Step::Expect(_));
+        run.step(step).map_err(|error| format!("  line {line}: {error}"))?;
+    }
+    if expected { Ok(()) } else { Err("  a story ends with what is expected".to_owned()) }
+}
+
+fn set_limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), String> {
+    let count = value.trim().parse::<usize>().map_err(|_| format!("{value} is no number"))?;
+    match name {
+        "held_per_entity_max" => limits.held_per_entity_max = count,
+        "held_per_lane_max" => limits.held_per_lane_max = count,
+        "ahead_max" => limits.ahead_max = i64::try_from(count).unwrap(),
+        "waiting_per_lane_max" => limits.waiting_per_lane_max = count,
+        "failures_max" => limits.failures_max = count,
+        "drain_max" => limits.drain_max = count,
+        "message_bytes_max" => limits.message_bytes_max = count,
+        "dedupe_window_minutes" => limits.dedupe_window = Duration::from_secs(60 * count as u64),
+        _ => return Err(format!("{name} is no limit")),
+    }
+    Ok(())
+}
+
+fn lane_of(topic: &str) -> LaneId {
+    LaneId { topic: topic.to_owned(), partition: 0 }
+}
+
+impl Run<'_> {
+    fn step(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Limits(_) => return Ok(()),
+            Step::Records(records) => return self.take(records),
+            Step::Wait(micros) => {
+                self.world.run();
+                self.world.pass_time(*micros);
+            }
+            Step::Order { action, topic, about } => {
+                let argument = about
+                    .parse::<i64>()
+                    .map_or_else(|_| "{}".to_owned(), |offset| json!({ "offset": offset }).to_string());
+                self.world.order(&lane_of(topic), action, Some(about), &argument);
+            }
+            Step::Again { topic, offset } => {
+                let lane = lane_of(topic);
+                let again = self.world.logs[&lane][usize::try_from(*offset).unwrap()].clone();
+                let input = self.world.lane(&lane).open(again);
+                self.world.turn(&lane, &[input], None);
+            }
+            Step::Repair => self.broken.store(false, Ordering::Relaxed),
+            Step::Restart => self.world.restart(),
+            Step::Resume => self.world.resume(),
+            Step::Expect(lines) => {
+                self.world.run();
+                return self.compare(lines);
+            }
+        }
+        self.world.run();
+        Ok(())
+    }
+
+    fn take(&mut self, records: &[Told]) -> Result<(), String> {
+        if self.manner == Manner::AllAtOnce {
+            for told in records {
+                let (topic, record) = self.record(told)?;
+                self.world.append(&topic, record);
+            }
+            self.world.run();
+            return Ok(());
+        }
+        for told in records {
+            let (topic, record) = self.record(told)?;
+            let (lane, offset) = self.world.append(&topic, record);
+            // Only this one: messages of its own saga may be unread behind it.
+            let before = self.world.lane(&lane).backlog();
+            let input = |world: &mut World| {
+                let record = world.logs[&lane][usize::try_from(offset).unwrap()].clone();
+                world.lane(&lane).open(record)
+            };
+            if self.manner == Manner::Crashing {
+                let lost = input(&mut self.world);
+                self.world.turn(&lane, &[lost], Some(Crash::BeforeCommit));
+            }
+            let input = input(&mut self.world);
+            let crash = (self.manner == Manner::Crashing).then_some(Crash::AfterCommit);
+            let turn = self.world.turn(&lane, &[input], crash);
+            let after = self.world.lane(&lane).backlog();
+            if let Some(expected) = told.cells.get("becomes")
+                && self.manner == Manner::OneByOne
+            {
+                let found = became(&turn.decided, before, after);
+                if found != *expected {
+                    return Err(format!("the record of line {} became: {found}", told.line));
+                }
+            }
+            if self.manner == Manner::Restarting {
+                let halts = std::mem::take(&mut self.world.told.halts);
+                self.world.restart();
+                self.world.told.halts = halts;
+            }
+            self.world.run();
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, told: &Told) -> Result<(String, Record), String> {
+        self.ids += 1;
+        let cell = |name: &str| told.cells.get(name).cloned();
+        let topic = cell("topic").ok_or_else(|| format!("line {}: a record needs a topic", told.line))?;
+        let key = cell("key").unwrap_or_default();
+        let mut data = Map::new();
+        data.insert(key_field(&topic).to_owned(), Json::from(key.as_str()));
+        for (name, value) in &told.cells {
+            if name == "lines" {
+                data.insert("lines".to_owned(), lines_of(value)?);
+            } else if name == "pad" {
+                let length = value.parse().map_err(|_| format!("{value} is no length"))?;
+                data.insert("pad".to_owned(), Json::from("x".repeat(length)));
+            } else if !ATTRIBUTES.contains(&name.as_str()) {
+                data.insert(name.clone(), serde_json::from_str(value).unwrap_or_else(|_| Json::from(value.as_str())));
+            }
+        }
+        let header = |name: &str, value: String| (name.to_owned(), Some(value.into_bytes()));
+        let mut headers = vec![
+            header("ce_specversion", "1.0".to_owned()),
+            header("ce_id", cell("id").unwrap_or_else(|| format!("e{}", self.ids))),
+            header("ce_source", cell("source").unwrap_or_else(|| "/till".to_owned())),
+        ];
+        headers.extend(cell("type").map(|text| header("ce_type", text)));
+        headers.extend(cell("seq").map(|text| header("ce_entityseq", text)));
+        headers.extend(cell("time").map(|text| header("ce_time", text)));
+        headers.extend(cell("position").map(|text| header("seriatim_position", text)));
+        headers.extend(cell("number").map(|text| header("seriatim_sequence", text)));
+        let hours_ago: i64 = cell("hours_ago").map_or(Ok(0), |hours| hours.parse()).map_err(|_| "hours".to_owned())?;
+        let value = cell("value").unwrap_or_else(|| Json::Object(data).to_string());
+        let timestamp_ms = self.world.now() / 1000 - hours_ago * 3_600_000;
+        let record =
+            Record { offset: 0, timestamp_ms, key: Some(key.into_bytes()), value: Some(value.into_bytes()), headers };
+        Ok((topic, record))
+    }
+}
+
+/// Names of cells that are no data.
+const ATTRIBUTES: [&str; 12] =
+    ["topic", "key", "type", "id", "source", "seq", "time", "position", "number", "hours_ago", "value", "becomes"];
+
+fn key_field(topic: &str) -> &'static str {
+    match topic {
+        "purchases" => "purchase_id",
+        "payments" => "payment_id",
+        "stock" => "sku",
+        "profiles" => "user_id",
+        "activity" => "counter",
+        _ => "tally",
+    }
+}
+
+/// `2 tea at 500 and 1 cup at 100`
+fn lines_of(text: &str) -> Result<Json, String> {
+    let line = |part: &str| {
+        let words: Vec<&str> = part.split_whitespace().collect();
+        let [quantity, sku, "at", price] = words[..] else { return None };
+        let (quantity, price) = (quantity.parse::<i64>().ok()?, price.parse::<i64>().ok()?);
+        Some(json!({ "sku": sku, "quantity": quantity, "unit_price_minor": price }))
+    };
+    let lines: Option<Vec<Json>> = text.split(" and ").map(line).collect();
+    lines.map(Json::from).ok_or_else(|| format!("{text} are no lines"))
+}
+
+/// What a record became, and what it set free.
+fn became(decided: &Decided, before: Backlog, after: Backlog) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for outcome in Outcome::ALL {
+        match decided.tally.get(&outcome) {
+            None => {}
+            Some(1) => words.push(outcome.as_str().to_owned()),
+            Some(count) => words.push(format!("{} {count}", outcome.as_str())),
+        }
+    }
+    words.extend(decided.letters.keys().map(|reason| reason.as_str().to_owned()));
+    if after.held > before.held {
+        words.push("held".to_owned());
+    }
+    if after.parked > before.parked {
+        words.push("parked".to_owned());
+    }
+    if after.waiting > before.waiting {
+        words.push("waiting".to_owned());
+    }
+    if decided.taken == 0 {
+        words.push("not taken".to_owned());
+    }
+    if words.is_empty() { "nothing".to_owned() } else { words.join(" ") }
+}
