@@ -117,7 +117,7 @@ fn read(
         .is_some_and(|kind| kind.get(..23).is_some_and(|start| start.eq_ignore_ascii_case("application/cloudevents")));
     let (attributes, data) = if structured { read_structured(record)? } else { read_binary(record) };
     // What names the place in the order is noted first: a record that fails further on still takes its place.
-    known.source = attributes.source.clone().filter(|source| is_sound_id(source));
+    known.source = attributes.source.clone().filter(|source| is_id(source));
     known.sequence = attributes.sequence.as_deref().and_then(|text| read_sequence(text).ok());
     let data = data?;
     let required = |name: &str, value: &Option<String>| {
@@ -140,7 +140,7 @@ fn read(
         ));
     }
     for (name, text) in [("id", &id), ("source", &source), ("type", &event_type)] {
-        if !is_sound_id(text) {
+        if !is_id(text) {
             return Err(invalid(format!("attribute {name} is over {ID_BYTES_MAX} bytes or holds NUL")));
         }
     }
@@ -152,8 +152,8 @@ fn read(
     }
     Ok(Event {
         digest: digest_of(&event_type, &data),
-        trace: header(record, "traceparent").filter(|text| is_sound_id(text)).map(str::to_owned),
-        correlation: attributes.correlation.filter(|text| is_sound_id(text)),
+        trace: header(record, "traceparent").filter(|text| is_id(text)).map(str::to_owned),
+        correlation: attributes.correlation.filter(|text| is_id(text)),
         entity_id,
         id,
         source,
@@ -168,7 +168,7 @@ fn read(
 fn read_key(record: &Record, known: &mut Rejection) -> Result<String, Problem> {
     let bytes = record.key.as_deref().ok_or_else(|| invalid("key: null"))?;
     let key = str::from_utf8(bytes).map_err(|_| undecodable("key: not UTF-8"))?;
-    if key.is_empty() || !is_sound_id(key) {
+    if key.is_empty() || !is_id(key) {
         return Err(invalid(format!("key: empty, over {ID_BYTES_MAX} bytes, or holds NUL")));
     }
     known.entity_id = Some(key.to_owned());
@@ -178,11 +178,6 @@ fn read_key(record: &Record, known: &mut Rejection) -> Result<String, Problem> {
 fn read_sequence(text: &str) -> Result<i64, Problem> {
     let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>().ok()).flatten();
     number.filter(|number| *number >= 1).ok_or_else(|| invalid("attribute entityseq is not a decimal from 1 to 2^63-1"))
-}
-
-/// Whether a text can stand in a key of the store.
-fn is_sound_id(text: &str) -> bool {
-    text.len() <= ID_BYTES_MAX && !text.contains('\0')
 }
 
 fn read_time(time: Option<&str>, record: &Record) -> Result<i64, Problem> {
