@@ -2,7 +2,7 @@
 //!
 //! On SQLite the command is a second process on the worker's file; on PostgreSQL a second client.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use rdkafka::{
     ClientConfig,
@@ -73,9 +73,9 @@ impl World {
         self.send(Event { topic: "payments", key: &key, kind: "payment.captured", sequence, data }).await
     }
 
-    async fn receive(&self, sequence: u32, quantity: i64) -> (i32, i64) {
-        let data = json!({"sku": "tea", "quantity": quantity});
-        self.send(Event { topic: "stock", key: "tea", kind: "stock.received", sequence, data }).await
+    async fn receive(&self, sku: &str, sequence: u32, quantity: i64) -> (i32, i64) {
+        let data = json!({"sku": sku, "quantity": quantity});
+        self.send(Event { topic: "stock", key: sku, kind: "stock.received", sequence, data }).await
     }
 
     async fn place(&self, purchase: &str) {
@@ -135,14 +135,15 @@ async fn story(label: &str, url: &str) {
     what_fails_again_is_discarded(&world).await;
     a_conflict_is_listed_shown_and_closed(&world).await;
     an_expired_letter_is_replayed(&world).await;
+    a_long_journal_shows_its_end_and_a_gap_what_it_holds(&world).await;
     an_accepted_lane_counts_nothing_twice(&world).await;
     process.expect_running();
-    an_order_without_a_worker_stays(&world, process).await;
+    an_order_without_a_worker_stays_until_one_comes(&world, process, &logs).await;
     topics.delete(&brokers).await;
 }
 
 async fn a_purchase_is_shown_with_its_saga(world: &World) {
-    world.receive(1, 100).await;
+    world.receive("tea", 1, 100).await;
     world.place("p-1").await;
     world.shown("payment pay-p-1", "asked for", |shown| shown["row"]["status"] == "requested").await;
     let asked = world.shown("purchase p-1", "charging", |shown| shown["saga"]["step"] == "charge").await;
@@ -205,7 +206,7 @@ async fn what_fails_again_is_discarded(world: &World) {
 }
 
 async fn a_conflict_is_listed_shown_and_closed(world: &World) {
-    let (partition, offset) = world.receive(1, 77).await;
+    let (partition, offset) = world.receive("tea", 1, 77).await;
     let letter = world.letter("stock", (partition, offset)).await;
     assert_eq!((&letter["reason"], &letter["status"]), (&json!("conflict"), &json!("replayable")), "{letter}");
     assert_eq!(letter["value"], json!({"sku": "tea", "quantity": 77}).to_string());
@@ -261,7 +262,19 @@ async fn an_accepted_lane_counts_nothing_twice(world: &World) {
     world.say("lane accept activity 99 --yes").ends(1).says("no worker has ever held lane");
 }
 
-async fn an_order_without_a_worker_stays(world: &World, process: Process) {
+async fn a_long_journal_shows_its_end_and_a_gap_what_it_holds(world: &World) {
+    for sequence in 1..=50 {
+        world.receive("cup", sequence, 1).await;
+    }
+    let (_, offset) = world.receive("cup", 60, 1).await;
+    let shown = world.shown("stock cup", "holding", |shown| shown["held"][0]["sequence"] == 60).await;
+    assert_eq!((&shown["held"][0]["record_offset"], &shown["version"]), (&json!(offset), &json!(50)), "{shown}");
+    let journal = shown["journal"].as_array().unwrap();
+    let sequences: Vec<i64> = journal.iter().filter_map(|row| row["sequence"].as_i64()).collect();
+    assert_eq!(sequences, (31..=50).collect::<Vec<_>>());
+}
+
+async fn an_order_without_a_worker_stays_until_one_comes(world: &World, process: Process, logs: &Path) {
     let payment = "payment pay-p-1";
     world.capture("p-1", 4, 500).await;
     world.shown(payment, "quarantined", |shown| shown["status"] == "quarantined").await;
@@ -270,4 +283,14 @@ async fn an_order_without_a_worker_stays(world: &World, process: Process) {
     said.says("no worker has carried it out within 1s; the order stays");
     let shown = world.show(payment);
     assert_eq!((&shown["status"], &shown["orders"][0]["reason"]), (&json!("quarantined"), &json!("later")), "{shown}");
+
+    let patient = world.worker.clone().with("REORDER__WAITING_DEADLINE", "1h");
+    let process = patient.start("worker-again", logs);
+    let shown = world.shown(payment, "active", |shown| shown["status"] == "active").await;
+    assert_eq!((&shown["orders"], &shown["past_orders"][3]["reason"]), (&json!([]), &json!("later")), "{shown}");
+    let (_, offset) = world.capture("p-3", 1, 500).await;
+    let shown = world.shown("payment pay-p-3", "waiting", |shown| shown["waiting"] != json!([])).await;
+    assert_eq!((&shown["waiting"][0]["record_offset"], &shown["row"]), (&json!(offset), &Json::Null), "{shown}");
+    world.say("entity show payment pay-p-3").ends(0).says("WAITING_SINCE");
+    process.stop(STEP).await;
 }

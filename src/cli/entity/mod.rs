@@ -124,8 +124,14 @@ impl Answer {
             self.cut.push(name.into());
         }
         self.known |= !rows.is_empty();
-        let rows = rows.iter().map(|row| shown::cells(table, row)).collect();
-        self.parts.push((name, Part::Rows(shown::names(table), rows)));
+        // Whose rows they are is said once, at the top.
+        let own = |column: &str| ["kind", "entity_id"].contains(&column);
+        let cells = |row| {
+            let fields = shown::fields(table, row).into_iter();
+            fields.filter(|(column, _)| !own(column)).map(|(_, value)| value).collect()
+        };
+        let columns = shown::names(table).into_iter().filter(|column| !own(column)).collect();
+        self.parts.push((name, Part::Rows(columns, rows.iter().map(cells).collect())));
     }
 
     fn row(&mut self, name: &'static str, table: &Table, row: Option<&Row>) {
