@@ -3,16 +3,23 @@
 //! Every reading command takes `-o text|json`, every changing one `--dry-run`. The text of an argument's comment is its
 //! help, without a full stop, as is usual there.
 
+mod operator;
+
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
+use clap::{Args, Parser, Subcommand};
 use seriatim::config::Sources;
 
+pub use self::operator::{Change, Dlq, Entity, EntityName, Lane, LetterName, Saga};
 use super::print::Output;
+
+/// What `--help` says at its end.
+const EXIT_CODES: &str = "Exit codes:\n  0   done\n  1   a finding, a refusal, or a failure\n  2   the command line is wrong\n  \
+    69  Kafka or the database cannot be reached\n  78  the configuration or a manifest is wrong";
 
 /// Processes purchase and payment events from Kafka in order per entity, exactly once into SQL.
 #[derive(Debug, Parser)]
-#[command(name = "seriatim", version, arg_required_else_help = true)]
+#[command(name = "seriatim", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(flatten)]
     pub settings: Settings,
@@ -54,6 +61,10 @@ pub enum Command {
     /// Bring the broker's topics to the manifests
     Topics(Topics),
     /// Check configuration, topic manifests and saga definitions without any network
+    ///
+    /// Finds settings that do not fit together; topics without a manifest; dead-letter topics with fewer partitions than
+    /// their home topic; home topics that keep records longer than `dedupe.window`; saga definitions with a path that does
+    /// not end. Ends with 78 if the configuration is wrong, with 1 on any other finding.
     Check {
         #[command(flatten)]
         manifests: Manifests,
@@ -69,6 +80,9 @@ pub enum Command {
     /// Look at dead letters, replay or discard them
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Look at lanes, or accept a topic that was made anew
+    #[command(subcommand)]
+    Lane(Lane),
     /// Look at the configuration
     #[command(subcommand)]
     Config(Config),
@@ -80,20 +94,6 @@ pub struct Reading {
     /// How the answer looks
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
-}
-
-/// What a command leaves behind beside its change: who and why, in the journal.
-#[derive(Args, Clone, Debug)]
-pub struct Change {
-    /// Why, for the journal
-    #[arg(long, default_value = "none given")]
-    pub reason: String,
-    /// Who, for the journal
-    #[arg(long, default_value = "operator")]
-    pub actor: String,
-    /// Say what would be done, and do nothing
-    #[arg(long)]
-    pub dry_run: bool,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -147,6 +147,9 @@ pub enum TopicsAction {
         reading: Reading,
     },
     /// Create what is missing and change what differs; never deletes
+    ///
+    /// Asks before it changes anything, unless `--yes` is given. A topic with another number of partitions is refused:
+    /// entities find their lane by it. Returns when the broker shows every topic as its manifest says.
     Apply {
         #[command(flatten)]
         manifests: Manifests,
@@ -172,151 +175,9 @@ pub enum TopicsAction {
 
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Replicas {
-    /// Replicas of each topic in place of what its manifest says
+    /// Replicas of each topic in place of what its manifest says; `min.insync.replicas` is lowered to it where needed
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=32))]
     pub replicas: Option<u16>,
-}
-
-/// Which entity.
-#[derive(Args, Clone, Debug)]
-pub struct EntityName {
-    /// Its kind
-    #[arg(value_parser = PossibleValuesParser::new(["purchase", "payment", "stock", "profile", "counter"]))]
-    pub kind: String,
-    /// Its id
-    pub id: String,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Entity {
-    /// Its rows, its status, and what of it is held, parked or waiting
-    Show {
-        #[command(flatten)]
-        name: EntityName,
-        #[command(flatten)]
-        reading: Reading,
-    },
-    /// Process what is parked, in order, and end the quarantine
-    Release {
-        #[command(flatten)]
-        name: EntityName,
-        #[command(flatten)]
-        change: Change,
-    },
-    /// Skip the event that fails, and release the rest
-    Skip {
-        #[command(flatten)]
-        name: EntityName,
-        #[command(flatten)]
-        change: Change,
-    },
-    /// Dead-letter everything that is parked, and end the quarantine
-    Discard {
-        #[command(flatten)]
-        name: EntityName,
-        #[command(flatten)]
-        change: Change,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub enum SagaStatus {
-    Running,
-    Compensating,
-    Completed,
-    Compensated,
-    NeedsOperator,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Saga {
-    /// List sagas
-    List {
-        /// Only those with this status
-        #[arg(long, value_enum)]
-        status: Option<SagaStatus>,
-        #[command(flatten)]
-        limit: Limit,
-        #[command(flatten)]
-        reading: Reading,
-    },
-    /// One saga with its steps, attempts and times
-    Show {
-        /// Its id; for the checkout, the purchase's
-        id: String,
-        /// Its definition
-        #[arg(long, default_value = "checkout")]
-        definition: String,
-        #[command(flatten)]
-        reading: Reading,
-    },
-}
-
-/// How much a list shows.
-#[derive(Args, Clone, Copy, Debug)]
-pub struct Limit {
-    /// Rows at most
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub limit: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LetterStatus {
-    Replayable,
-    Replayed,
-    Discarded,
-}
-
-/// Which dead letter: where its record stood.
-#[derive(Args, Clone, Debug)]
-pub struct LetterName {
-    /// Topic of the record
-    pub topic: String,
-    /// Partition of the record
-    #[arg(value_parser = clap::value_parser!(i32).range(0..))]
-    pub partition: i32,
-    /// Offset of the record
-    #[arg(value_parser = clap::value_parser!(i64).range(0..))]
-    pub offset: i64,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Dlq {
-    /// List dead letters
-    List {
-        /// Only those of this topic
-        #[arg(long)]
-        topic: Option<String>,
-        /// Only those with this status
-        #[arg(long, value_enum)]
-        status: Option<LetterStatus>,
-        #[command(flatten)]
-        limit: Limit,
-        #[command(flatten)]
-        reading: Reading,
-    },
-    /// One dead letter with its bytes
-    Show {
-        #[command(flatten)]
-        name: LetterName,
-        #[command(flatten)]
-        reading: Reading,
-    },
-    /// Process it again, at its old place and outside the sequence
-    Replay {
-        #[command(flatten)]
-        name: LetterName,
-        #[command(flatten)]
-        change: Change,
-    },
-    /// Mark it as dealt with
-    Discard {
-        #[command(flatten)]
-        name: LetterName,
-        #[command(flatten)]
-        change: Change,
-    },
 }
 
 #[derive(Debug, Subcommand)]

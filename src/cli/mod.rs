@@ -3,11 +3,26 @@
 //! A wrong command line ends with 2 before anything is read.
 
 pub mod arguments;
+pub mod print;
+
+mod check;
 mod config;
 mod migrate;
-pub mod print;
 mod run;
+mod topics;
 
+mod order;
+mod reader;
+mod shown;
+
+mod dlq;
+mod entity;
+mod lane;
+mod saga;
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use anyhow::Context as _;
 use seriatim::failure::Exit;
 
 use self::arguments::{Cli, Command, Config};
@@ -18,8 +33,38 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Config(Config::Show(reading)) => config::show(&cli.settings, reading),
         Command::Run => run::run(&cli.settings),
         Command::Migrate(action) => migrate::run(&cli.settings, &action),
-        command => anyhow::bail!("this build has no command for {command:?}"),
+        Command::Topics(topics) => topics::run(&cli.settings, &topics.action),
+        Command::Check { manifests, reading } => check::run(&cli.settings, &manifests, reading),
+        Command::Entity(action) => entity::run(&cli.settings, &action),
+        Command::Saga(action) => saga::run(&cli.settings, &action),
+        Command::Dlq(action) => dlq::run(&cli.settings, &action),
+        Command::Lane(action) => lane::run(&cli.settings, &action),
+        command @ Command::Demo(_) => anyhow::bail!("this build has no command for {command:?}"),
     }
+}
+
+/// Runs a command's own work on this thread.
+fn block_on(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let ended = runtime.block_on(work);
+    // A client's call that still waits for a broker must not keep the process.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Asks the person at the terminal; answers with how to end unless they agree. Where there is no terminal, nobody can have
+/// agreed, and the command line lacks its `--yes`.
+fn confirm(question: &str) -> anyhow::Result<Option<Exit>> {
+    if !io::stdin().is_terminal() {
+        eprintln!("seriatim: nobody is here to ask; give --yes to go on without asking");
+        return Ok(Some(Exit::Usage));
+    }
+    print!("{question} [y/N] ");
+    io::stdout().flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    let agreed = ["y", "yes"].contains(&answer.trim().to_lowercase().as_str());
+    Ok((!agreed).then_some(Exit::Failed))
 }
 
 #[cfg(test)]
@@ -58,6 +103,9 @@ mod tests {
             "dlq show stock 0 17",
             "dlq replay stock 0 17 --dry-run",
             "dlq discard stock 0 17 --reason known",
+            "entity release purchase p-1 --wait 5m",
+            "lane list --topic stock -o json",
+            "lane accept stock 3 --yes --reason restored",
             "config show -o json",
             "run --config f.yaml --set a.b=c --set d.e=f --insecure-dev",
             "--config f.yaml run",
@@ -69,7 +117,14 @@ mod tests {
 
     #[test]
     fn what_is_no_command_is_a_usage_error() {
-        for line in ["explode", "entity show dragon d-1", "dlq show stock -1 0", "demo --events 1", "run -o json"] {
+        for line in [
+            "explode",
+            "entity show dragon d-1",
+            "dlq show stock -1 0",
+            "demo --events 1",
+            "run -o json",
+            "dlq replay stock 0 1 --wait 2h",
+        ] {
             let words = std::iter::once("seriatim").chain(line.split(' '));
             let error = Cli::try_parse_from(words).unwrap_err();
             assert_eq!(error.exit_code(), Exit::Usage as i32, "{line}");

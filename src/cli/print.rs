@@ -28,15 +28,68 @@ pub fn rows(output: Output, columns: &[&str], rows: &[Vec<Json>]) -> io::Result<
     })
 }
 
-/// One thing: a line a field, or an object.
-#[expect(dead_code, reason = "printed by the commands that show one entity, saga or dead letter")]
-pub fn record(output: Output, fields: &[(&str, Json)]) -> io::Result<()> {
+/// A part of an answer about one thing.
+pub enum Part {
+    /// One value.
+    Value(Json),
+    /// One row, by column, if there is one.
+    Row(Option<Vec<(&'static str, Json)>>),
+    /// Rows of a table.
+    Rows(Vec<&'static str>, Vec<Vec<Json>>),
+    /// A thing inside of the thing, if there is one.
+    Whole(Option<Vec<(&'static str, Self)>>),
+}
+
+/// One thing: single values first, then its tables, each under its name; or an object.
+pub fn document(output: Output, parts: &[(&str, Part)]) -> io::Result<()> {
     write_out(&match output {
-        Output::Text => lines(fields),
-        Output::Json => {
-            json(&Json::Object(fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()))
-        }
+        Output::Text => sections(parts),
+        Output::Json => json(&object_of(parts)),
     })
+}
+
+/// Parts as one object.
+fn object_of(parts: &[(&str, Part)]) -> Json {
+    Json::Object(parts.iter().map(|(name, part)| ((*name).to_owned(), part.json())).collect())
+}
+
+impl Part {
+    fn json(&self) -> Json {
+        let fields =
+            |row: &[(&str, Json)]| row.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        match self {
+            Self::Value(value) => value.clone(),
+            Self::Row(row) => row.as_deref().map_or(Json::Null, |row| Json::Object(fields(row))),
+            Self::Rows(columns, rows) => rows.iter().map(|row| object(columns, row)).collect(),
+            Self::Whole(parts) => parts.as_deref().map_or(Json::Null, object_of),
+        }
+    }
+}
+
+/// Text of parts; those with nothing in them are left out.
+fn sections(parts: &[(&str, Part)]) -> String {
+    let values: Vec<_> = parts
+        .iter()
+        .filter_map(|(name, part)| match part {
+            Part::Value(value) => Some((*name, value.clone())),
+            Part::Row(_) | Part::Rows(..) | Part::Whole(_) => None,
+        })
+        .collect();
+    let mut text = lines(&values);
+    for (name, part) in parts {
+        let body = match part {
+            Part::Row(Some(row)) => lines(row),
+            Part::Rows(columns, rows) if !rows.is_empty() => table(columns, rows),
+            Part::Whole(Some(parts)) => sections(parts),
+            Part::Value(_) | Part::Row(None) | Part::Rows(..) | Part::Whole(None) => continue,
+        };
+        write!(text, "\n{name}\n").expect("writing to a string cannot fail");
+        for line in body.lines() {
+            let indent = if line.is_empty() { "" } else { "  " };
+            writeln!(text, "{indent}{line}").expect("writing to a string cannot fail");
+        }
+    }
+    text
 }
 
 /// A reader that has seen enough (`seriatim dlq list | head`) is no failure.
@@ -120,6 +173,21 @@ mod tests {
     fn a_table_lines_up() {
         let rows = [vec![json!("stock"), json!(7)], vec![json!("purchases"), Json::Null]];
         assert_eq!(table(&["topic", "count"], &rows), "TOPIC      COUNT\nstock      7\npurchases\n");
+    }
+
+    #[test]
+    fn what_is_empty_is_left_out_of_text_and_kept_in_json() {
+        let parts = [
+            ("held", Part::Rows(vec!["topic"], Vec::new())),
+            ("quarantine", Part::Row(None)),
+            ("kind", Part::Value(json!("stock"))),
+            ("row", Part::Row(Some(vec![("sku", json!("tea"))]))),
+            ("parked", Part::Rows(vec!["topic", "place"], vec![vec![json!("stock"), json!(1)]])),
+        ];
+        assert_eq!(sections(&parts), "kind  stock\n\nrow\n  sku  tea\n\nparked\n  TOPIC  PLACE\n  stock  1\n");
+        assert_eq!(parts[0].1.json(), json!([]));
+        assert_eq!(parts[1].1.json(), Json::Null);
+        assert_eq!(parts[4].1.json(), json!([{"topic": "stock", "place": 1}]));
     }
 
     #[test]

@@ -301,6 +301,11 @@ pub struct Worker {
 impl Worker {
     /// Workers of one group on a test's own topics and database; deadlines short, so that a test need not wait long.
     pub fn new(brokers: &str, topics: &Topics, database: &Database) -> Self {
+        Self::at(brokers, topics, &database.url)
+    }
+
+    /// The same on a database given by its URL.
+    pub fn at(brokers: &str, topics: &Topics, url: &str) -> Self {
         let group = format!("{}workers", topics.prefix);
         let settings = [
             ("KAFKA__BROKERS", brokers),
@@ -308,7 +313,7 @@ impl Worker {
             ("KAFKA__SESSION_TIMEOUT", "6s"),
             ("DATABASE__IDLE_IN_TRANSACTION_TIMEOUT", "4s"),
             ("TOPICS__PREFIX", &topics.prefix),
-            ("DATABASE__URL", &database.url),
+            ("DATABASE__URL", url),
             // Any free port: several workers run side by side.
             ("HTTP__LISTEN", "127.0.0.1:0"),
             ("SAGA__CAPTURE_RETRY", "2s"),
@@ -327,7 +332,8 @@ impl Worker {
         self
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// A command of the program with the worker's configuration.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_seriatim"));
         command.args(arguments).envs(&self.settings);
         command
