@@ -282,3 +282,80 @@ impl<E: Entity> Then<E> {
         self.given
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::given;
+    use crate::core::{
+        effect::{Effects, Objection},
+        kind::{Entity, EventType, Invalid, Nature},
+        rows::Rows,
+        state::Address,
+        table::Value,
+    };
+
+    crate::table! {
+        main Thing in "test"."thing" { key id: String; count: i64, }
+    }
+    crate::table! {
+        sub Part in "test"."part" { key id: String, key name: String; size: i64, }
+    }
+
+    /// Names the part `known` and touches the part that the event says.
+    struct Things;
+
+    impl Entity for Things {
+        const KIND: &'static str = "thing";
+        const TOPIC: &'static str = "things";
+        const KEY_FIELD: &'static str = "id";
+        const EVENTS: &'static [EventType] = &[EventType { name: "thing.changed", nature: Nature::Request }];
+        type Main = Thing;
+        type Event = String;
+
+        fn parse(_event_type: &str, data: &Json) -> Result<String, Invalid> {
+            data["part"].as_str().map(str::to_owned).ok_or_else(|| Invalid::new("part", "must be a string"))
+        }
+
+        fn rows(entity_id: &str, _event: &String) -> Vec<Address> {
+            vec![Address::of::<Part>(vec![Value::Text(entity_id.to_owned()), Value::Text("known".to_owned())])]
+        }
+
+        fn decide(&self, rows: &mut Rows<'_>, part: &String, _effects: &mut Effects) -> Result<(), Objection> {
+            let count = rows.main::<Thing>().map_or(0, |thing| thing.count) + 1;
+            rows.put(Thing { id: rows.entity_id().to_owned(), count });
+            rows.put(Part { id: rows.entity_id().to_owned(), name: part.clone(), size: count });
+            if count > 2 { Err(Objection::Refused("enough".to_owned())) } else { Ok(()) }
+        }
+    }
+
+    fn change(part: &str) -> Json {
+        json!({"id": "t", "part": part})
+    }
+
+    #[test]
+    fn applied_events_build_on_each_other_and_a_refused_one_leaves_no_trace() {
+        let twice = given(Things).event("thing.changed", change("known")).event("thing.changed", change("known"));
+        let third = twice.when("thing.changed", change("known")).then_refused().then_effects(&[]);
+        third.then_row(Thing { id: "t".to_owned(), count: 2 });
+    }
+
+    #[test]
+    #[should_panic(expected = "writes a row of part that the kind's rows does not name")]
+    fn a_row_that_the_kind_does_not_name_fails_the_test() {
+        given(Things).when("thing.changed", change("other")).then_applied();
+    }
+
+    #[test]
+    #[should_panic(expected = "thing knows no thing.vanished")]
+    fn an_event_that_the_kind_does_not_know_fails_the_test() {
+        given(Things).when("thing.vanished", change("known")).then_applied();
+    }
+
+    #[test]
+    #[should_panic(expected = "the event should be applied")]
+    fn a_claim_that_does_not_hold_fails_the_test() {
+        given(Things).when("thing.changed", json!({"id": "t"})).then_applied();
+    }
+}

@@ -247,3 +247,22 @@ fn values_that_do_not_fit_together_are_refused_with_the_reason() {
     assert!(says.contains("saga.capture_attempts = 5"), "{says}");
     assert!(says.contains("dedupe.window, retention.journal (flag --set): the journal must be kept"), "{says}");
 }
+
+#[test]
+fn the_page_on_configuration_lists_every_setting_with_its_default() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+    let page = fs::read_to_string(page).unwrap();
+    let told: BTreeMap<String, String> = page
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split(" | ");
+            let key = cells.next()?.trim_end_matches('`').to_owned();
+            Some((key, cells.next()?.trim_matches('`').replace("none", "")))
+        })
+        .collect();
+    let mut known: BTreeMap<String, String> =
+        settings(&[], &[]).into_iter().map(|(key, (value, _))| (key, value)).collect();
+    // As many as this machine has.
+    known.insert("writers.count".to_owned(), "cores".to_owned());
+    assert_eq!(told, known);
+}

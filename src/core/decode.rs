@@ -22,11 +22,6 @@ pub const OWN_SOURCE: &str = "/seriatim/";
 /// Ids are kept in index rows: longer ones are refused.
 pub(super) const ID_BYTES_MAX: usize = 255;
 
-/// Whether a text can stand in a key of the database.
-pub(super) fn is_id(text: &str) -> bool {
-    text.len() <= ID_BYTES_MAX && !text.contains('\0')
-}
-
 /// CloudEvents attributes as they were found.
 #[derive(Default)]
 struct Attributes {
@@ -70,19 +65,28 @@ fn header<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
     str::from_utf8(found.1.as_deref()?).ok()
 }
 
-/// The link number of a record, from its headers alone: it moves whatever becomes of the record.
-fn link_of(record: &Record, catalog: &Catalog) -> Option<Link> {
-    let mut parts = header(record, "seriatim_position")?.split('/');
-    let (topic, partition) = (parts.next()?, parts.next()?.parse::<i32>().ok()?);
-    let (_batch, _index) = (parts.next()?.parse::<u64>().ok()?, parts.next()?.parse::<u64>().ok()?);
-    let sequence = header(record, "seriatim_sequence")?.parse::<i64>().ok()?;
-    let own = header(record, "ce_source")?.strip_prefix(OWN_SOURCE)? == topic;
-    let known = catalog.at(topic).is_some() && (0..catalog.partitions_of(topic)?).contains(&partition);
-    (parts.next().is_none() && own && known && sequence >= 1).then(|| Link {
-        topic: topic.to_owned(),
-        partition,
-        sequence,
-    })
+/// The link number of a record, from its headers alone: it moves whatever becomes of the record. An error
+/// names the header at fault.
+fn link_of(record: &Record, catalog: &Catalog) -> Result<Link, &'static str> {
+    let position = "header seriatim_position: is not the place of a message of one of our lanes";
+    let mut parts = header(record, "seriatim_position").ok_or(position)?.split('/');
+    let mut part = || parts.next().ok_or(position);
+    let (topic, partition) = (part()?, part()?.parse::<i32>().map_err(|_| position)?);
+    for _ in ["batch", "index"] {
+        part()?.parse::<u64>().map_err(|_| position)?;
+    }
+    let known = catalog.partitions_of(topic).is_some_and(|count| (0..count).contains(&partition));
+    if parts.next().is_some() || catalog.at(topic).is_none() || !known {
+        return Err(position);
+    }
+    let source = header(record, "ce_source").and_then(|source| source.strip_prefix(OWN_SOURCE));
+    if source != Some(topic) {
+        return Err("header seriatim_position: is of another lane than attribute source");
+    }
+    let sequence = header(record, "seriatim_sequence").and_then(|text| text.parse::<i64>().ok());
+    let sequence =
+        sequence.filter(|sequence| *sequence >= 1).ok_or("header seriatim_sequence: is not a decimal from 1")?;
+    Ok(Link { topic: topic.to_owned(), partition, sequence })
 }
 
 /// Opens a record of a lane: its link, and its event or what is wrong with it, as far as it could be read.
@@ -91,28 +95,26 @@ pub fn open(catalog: &Catalog, lane: &LaneId, record: Record) -> Arrival {
     let mut known =
         Rejection { reason: Reason::Undecodable, error: String::new(), entity_id: None, source: None, sequence: None };
     let link = link_of(&record, catalog);
-    let decoded = read(catalog, lane, &record, link.is_some(), &mut known).map_err(|(reason, error)| Rejection {
-        reason,
-        error,
-        ..known
-    });
-    Arrival { record, link, decoded, condemned: None }
+    let decoded = read(catalog, lane, &record, link.as_ref().err().copied(), &mut known);
+    let decoded = decoded.map_err(|(reason, error)| Rejection { reason, error, ..known });
+    Arrival { record, link: link.ok(), decoded, condemned: None }
 }
 
 fn read(
     catalog: &Catalog,
     lane: &LaneId,
     record: &Record,
-    linked: bool,
+    unlinked: Option<&'static str>,
     known: &mut Rejection,
 ) -> Result<Event, Problem> {
     let key = read_key(record, known);
     let structured = header(record, "content-type")
         .is_some_and(|kind| kind.get(..23).is_some_and(|start| start.eq_ignore_ascii_case("application/cloudevents")));
-    let (attributes, data) = if structured { read_structured(record)? } else { read_binary(record)? };
-    // Whatever is wrong with the rest: a record that names its source and number takes its place in the order.
-    known.source = attributes.source.clone().filter(|source| !source.is_empty());
+    let (attributes, data) = if structured { read_structured(record)? } else { read_binary(record) };
+    // What names the place in the order is noted first: a record that fails further on still takes its place.
+    known.source = attributes.source.clone().filter(|source| !source.is_empty() && is_sound_id(source));
     known.sequence = attributes.sequence.as_deref().and_then(|text| read_sequence(text).ok());
+    let data = data?;
     let required = |name: &str, value: &Option<String>| {
         value.clone().filter(|text| !text.is_empty()).ok_or_else(|| undecodable(format!("attribute {name} is missing")))
     };
@@ -122,14 +124,8 @@ fn read(
     if required("specversion", &attributes.version)? != "1.0" {
         return Err(undecodable("attribute specversion is not 1.0"));
     }
-    let data = data.transpose()?;
     let sequence = attributes.sequence.as_deref().map(read_sequence).transpose()?;
-    let time = match &attributes.time {
-        Some(text) => DateTime::parse_from_rfc3339(text)
-            .map_err(|_| undecodable("attribute time is not RFC 3339"))?
-            .timestamp_micros(),
-        None => record.timestamp_ms.max(0).saturating_mul(1000),
-    };
+    let time = read_time(attributes.time.as_deref(), record)?;
     let entity_id = key?;
     let count = catalog.partitions_of(&lane.topic).unwrap_or(1);
     if partition_of(entity_id.as_bytes(), count) != lane.partition {
@@ -139,20 +135,20 @@ fn read(
         ));
     }
     for (name, text) in [("id", &id), ("source", &source), ("type", &event_type)] {
-        if !is_id(text) {
+        if !is_sound_id(text) {
             return Err(invalid(format!("attribute {name} is over {ID_BYTES_MAX} bytes or holds NUL")));
         }
     }
     let data = data.ok_or_else(|| invalid("value: empty"))?;
-    let asked = Asked { event_type: &event_type, source: &source, entity_id: &entity_id, linked };
+    let asked = Asked { event_type: &event_type, source: &source, entity_id: &entity_id, unlinked };
     let (body, saga) = read_body(catalog, lane, &asked, &data)?;
-    if linked && sequence.is_some() {
+    if unlinked.is_none() && sequence.is_some() {
         return Err(invalid("attribute entityseq does not go with a link"));
     }
     Ok(Event {
         digest: digest_of(&event_type, &data),
-        trace: header(record, "traceparent").filter(|text| text.len() <= ID_BYTES_MAX).map(str::to_owned),
-        correlation: attributes.correlation.filter(|text| text.len() <= ID_BYTES_MAX && !text.contains('\0')),
+        trace: header(record, "traceparent").filter(|text| is_sound_id(text)).map(str::to_owned),
+        correlation: attributes.correlation.filter(|text| is_sound_id(text)),
         entity_id,
         id,
         source,
@@ -167,7 +163,7 @@ fn read(
 fn read_key(record: &Record, known: &mut Rejection) -> Result<String, Problem> {
     let bytes = record.key.as_deref().ok_or_else(|| invalid("key: null"))?;
     let key = str::from_utf8(bytes).map_err(|_| undecodable("key: not UTF-8"))?;
-    if key.is_empty() || key.len() > ID_BYTES_MAX || key.contains('\0') {
+    if key.is_empty() || !is_sound_id(key) {
         return Err(invalid(format!("key: empty, over {ID_BYTES_MAX} bytes, or holds NUL")));
     }
     known.entity_id = Some(key.to_owned());
@@ -179,24 +175,36 @@ fn read_sequence(text: &str) -> Result<i64, Problem> {
     number.filter(|number| *number >= 1).ok_or_else(|| invalid("attribute entityseq is not a decimal from 1 to 2^63-1"))
 }
 
-type Parts = (Attributes, Option<Result<Json, Problem>>);
+/// Whether a text can stand in a key of the store.
+fn is_sound_id(text: &str) -> bool {
+    text.len() <= ID_BYTES_MAX && !text.contains('\0')
+}
 
-fn read_binary(record: &Record) -> Result<Parts, Problem> {
+fn read_time(time: Option<&str>, record: &Record) -> Result<i64, Problem> {
+    let Some(text) = time else { return Ok(record.timestamp_ms.max(0).saturating_mul(1000)) };
+    let time = DateTime::parse_from_rfc3339(text).map_err(|_| undecodable("attribute time is not RFC 3339"))?;
+    Ok(time.timestamp_micros())
+}
+
+/// Attributes as far as they can be read, and the data or what is wrong with the record.
+type Parts = (Attributes, Result<Option<Json>, Problem>);
+
+fn read_binary(record: &Record) -> Parts {
     let mut attributes = Attributes::default();
+    let mut problem = None;
     for (name, value) in &record.headers {
         let Some(slot) = name.strip_prefix("ce_").and_then(|name| attributes.slot(name)) else { continue };
-        let text = value
-            .as_deref()
-            .map(str::from_utf8)
-            .transpose()
-            .map_err(|_| undecodable(format!("header {name}: not UTF-8")))?;
-        *slot = text.map(str::to_owned);
+        match value.as_deref().map(str::from_utf8).transpose() {
+            Ok(text) => *slot = text.map(str::to_owned),
+            Err(_) => problem = Some(undecodable(format!("header {name}: not UTF-8"))),
+        }
     }
-    let data = match record.value.as_deref() {
-        None | Some([]) => None,
-        Some(bytes) => Some(parse_json(bytes)),
+    let data = match (problem, record.value.as_deref()) {
+        (Some(problem), _) => Err(problem),
+        (None, None | Some([])) => Ok(None),
+        (None, Some(bytes)) => parse_json(bytes).map(Some),
     };
-    Ok((attributes, data))
+    (attributes, data)
 }
 
 fn read_structured(record: &Record) -> Result<Parts, Problem> {
@@ -214,7 +222,7 @@ fn read_structured(record: &Record) -> Result<Parts, Problem> {
             }
         });
     }
-    Ok((attributes, envelope.remove("data").map(Ok)))
+    Ok((attributes, Ok(envelope.remove("data"))))
 }
 
 fn parse_json(bytes: &[u8]) -> Result<Json, Problem> {
@@ -228,7 +236,8 @@ struct Asked<'a> {
     event_type: &'a str,
     source: &'a str,
     entity_id: &'a str,
-    linked: bool,
+    /// Why it is no message of one of our lanes, if it is none.
+    unlinked: Option<&'static str>,
 }
 
 fn read_body(
@@ -237,7 +246,7 @@ fn read_body(
     asked: &Asked<'_>,
     data: &Json,
 ) -> Result<(Body, Option<SagaRef>), Problem> {
-    let Asked { event_type, source, entity_id, linked } = *asked;
+    let Asked { event_type, source, entity_id, unlinked } = *asked;
     let kind = catalog.at(&lane.topic).ok_or_else(|| (Reason::UnknownType, "topic has no kind".to_owned()))?;
     let known = kind.events().iter().find(|known| known.name == event_type);
     let reply =
@@ -247,12 +256,17 @@ fn read_body(
         None if reply => true,
         None => return Err((Reason::UnknownType, format!("attribute type: {} knows no such event", lane.topic))),
     };
-    if linked != (own || source.starts_with(OWN_SOURCE)) || linked != own {
-        return Err(invalid("attribute source: a worker's own source or type without the headers of its link"));
+    if own || source.starts_with(OWN_SOURCE) {
+        if let Some(problem) = unlinked {
+            return Err(invalid(format!("{problem}; a worker's own source or type needs the headers of its link")));
+        }
+        if !own {
+            return Err(invalid("attribute type: a worker sends no such event"));
+        }
     }
     let Json::Object(object) = data else { return Err(invalid("data: not an object")) };
-    if holds_nul(data) {
-        return Err(invalid("data: a string holds NUL"));
+    if let Some(field) = nul_in(data) {
+        return Err(invalid(format!("{field}: a string holds NUL")));
     }
     match object.get(kind.key_field()) {
         Some(Json::String(id)) if id == entity_id => {}
@@ -273,13 +287,21 @@ fn read_saga(object: &Map<String, Json>) -> Option<SagaRef> {
     serde_json::from_value(object.get("saga")?.clone()).ok()
 }
 
-fn holds_nul(json: &Json) -> bool {
+/// The first field that holds NUL, dotted: no store could keep it.
+fn nul_in(json: &Json) -> Option<String> {
+    let inside = |name: String, value: &Json| Some(nul_in(value)?).map(|rest| join(&name, &rest));
     match json {
-        Json::String(text) => text.contains('\0'),
-        Json::Array(items) => items.iter().any(holds_nul),
-        Json::Object(members) => members.iter().any(|(name, value)| name.contains('\0') || holds_nul(value)),
-        Json::Null | Json::Bool(_) | Json::Number(_) => false,
+        Json::String(text) => text.contains('\0').then(String::new),
+        Json::Array(items) => items.iter().enumerate().find_map(|(at, item)| inside(format!("[{at}]"), item)),
+        Json::Object(members) => members.iter().find_map(|(name, value)| {
+            if name.contains('\0') { Some("a field's name".to_owned()) } else { inside(name.clone(), value) }
+        }),
+        Json::Null | Json::Bool(_) | Json::Number(_) => None,
     }
+}
+
+fn join(name: &str, rest: &str) -> String {
+    if rest.is_empty() || rest.starts_with('[') { format!("{name}{rest}") } else { format!("{name}.{rest}") }
 }
 
 /// Members of a JSON object are kept sorted, so the same data has the same digest whatever its layout.

@@ -5,7 +5,6 @@
 
 use super::{
     batch::{Head, Outcome},
-    decode,
     event::{Arrival, Body, Event, Reason, Rejection},
     handle::Way,
     lane::Lane,
@@ -171,7 +170,7 @@ impl Lane {
             head.marks.take(&event.source, number);
             head.changed = true;
             if !journaled {
-                head.marks.keep_digest(&event.source, &event.digest, kept);
+                head.marks.keep_digest(&event.source, number, &event.digest, kept);
             }
             let taken = (event.entity_id.clone(), event.source.clone(), number);
             self.batch.taken.insert(taken, event.digest);
@@ -313,7 +312,6 @@ impl Lane {
         if let (Some(entity_id), Some(source), Some(number)) =
             (&rejection.entity_id, &rejection.source, rejection.sequence)
             && rejection.reason != Reason::WrongPartition
-            && decode::is_id(source)
         {
             self.pass(entity_id, source, number, None);
         }

@@ -83,7 +83,7 @@ impl Lane {
             partition_of(record.key.as_deref().unwrap_or_default(), count)
         };
         let mut list = record.headers.clone();
-        list.retain(|(name, _)| !name.starts_with("dlq.") && !name.starts_with("seriatim_"));
+        list.retain(|(name, _)| !name.starts_with("dlq."));
         list.extend([
             header("dlq.topic", letter.topic.as_str()),
             header("dlq.partition", letter.partition.to_string()),

@@ -19,8 +19,9 @@ pub struct Marks {
     taken: BTreeMap<String, i64>,
     #[serde(rename = "out", default, skip_serializing_if = "BTreeMap::is_empty")]
     sent: BTreeMap<String, i64>,
+    /// The first number whose digest is kept, and the digests from there on, a fixed number of digits each.
     #[serde(rename = "last", default, skip_serializing_if = "BTreeMap::is_empty")]
-    digests: BTreeMap<String, Vec<(i64, String)>>,
+    digests: BTreeMap<String, (i64, String)>,
     #[serde(rename = "gaps", default, skip_serializing_if = "BTreeMap::is_empty")]
     given_up: BTreeMap<String, Vec<(i64, i64)>>,
 }
@@ -100,27 +101,40 @@ impl Marks {
         *sent
     }
 
-    /// Keeps the digest of the number just taken, and the `kept` last ones. Each has its number: some numbers
-    /// pass without a digest.
-    pub fn keep_digest(&mut self, source: &str, digest: &Digest, kept: usize) {
-        let taken = self.taken(source);
-        let digests = self.digests.entry(source.to_owned()).or_default();
-        digests.push((taken, short(digest)));
-        let over = digests.len().saturating_sub(kept);
-        digests.drain(..over);
+    /// Keeps the digest of a number, and those of the `kept` last numbers. Numbers that passed without a
+    /// digest leave a hole.
+    pub fn keep_digest(&mut self, source: &str, number: i64, digest: &Digest, kept: usize) {
+        let (first, digits) = self.digests.entry(source.to_owned()).or_insert_with(|| (number, String::new()));
+        let after = first.saturating_add(i64::try_from(digits.len() / DIGEST_DIGITS).unwrap_or(i64::MAX));
+        let holes = usize::try_from(number.saturating_sub(after)).unwrap_or(0);
+        if number < after || holes > kept {
+            (*first, *digits) = (number, String::new());
+        } else {
+            digits.push_str(&HOLE.repeat(holes));
+        }
+        digits.push_str(&short(digest));
+        let over = (digits.len() / DIGEST_DIGITS).saturating_sub(kept);
+        digits.drain(..over * DIGEST_DIGITS);
+        *first = first.saturating_add(i64::try_from(over).unwrap_or(i64::MAX));
     }
 
-    /// Whether `number` had this digest; `None` if it is no longer kept.
+    /// Whether `number` had this digest; `None` if it is not kept.
     #[must_use]
     pub fn had_digest(&self, source: &str, number: i64, digest: &Digest) -> Option<bool> {
-        let known = self.digests.get(source)?.iter().find(|(of, _)| *of == number)?;
-        Some(known.1 == short(digest))
+        let (first, digits) = self.digests.get(source)?;
+        let at = usize::try_from(number.checked_sub(*first)?).ok()?.checked_mul(DIGEST_DIGITS)?;
+        let known = digits.get(at..at.checked_add(DIGEST_DIGITS)?)?;
+        (known != HOLE).then(|| known == short(digest))
     }
 }
 
-/// Eight bytes are enough to tell two versions of one number apart.
+/// Four bytes tell two versions of one number apart, and keep the row short.
+const DIGEST_DIGITS: usize = 8;
+/// Stands for a number whose digest is not known.
+const HOLE: &str = "--------";
+
 fn short(digest: &Digest) -> String {
-    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    digest[..DIGEST_DIGITS / 2].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -132,7 +146,7 @@ mod tests {
         let mut marks = Marks::default();
         for number in 1..=4_i64 {
             marks.take("till", number);
-            marks.keep_digest("till", &[u8::try_from(number).unwrap(); 16], 3);
+            marks.keep_digest("till", number, &[u8::try_from(number).unwrap(); 16], 3);
         }
         assert_eq!(marks.standing("till"), Standing::Taken(4));
         assert_eq!(marks.had_digest("till", 4, &[4; 16]), Some(true));
@@ -141,15 +155,30 @@ mod tests {
     }
 
     #[test]
-    fn a_number_without_a_digest_does_not_shift_the_others() {
+    fn a_number_that_passed_without_a_digest_shifts_no_other() {
         let mut marks = Marks::default();
-        marks.take("till", 1);
-        marks.keep_digest("till", &[1; 16], 3);
-        marks.take("till", 2);
-        marks.take("till", 3);
-        marks.keep_digest("till", &[3; 16], 3);
+        marks.keep_digest("till", 1, &[1; 16], 4);
+        marks.keep_digest("till", 3, &[3; 16], 4);
         assert_eq!(marks.had_digest("till", 1, &[1; 16]), Some(true));
         assert_eq!(marks.had_digest("till", 2, &[2; 16]), None);
         assert_eq!(marks.had_digest("till", 3, &[3; 16]), Some(true));
+        marks.keep_digest("till", 100, &[7; 16], 4);
+        assert_eq!(marks.had_digest("till", 100, &[7; 16]), Some(true));
+        assert_eq!(marks.had_digest("till", 3, &[3; 16]), None);
+    }
+
+    #[test]
+    fn marks_read_as_they_were_written() {
+        let mut marks = Marks::default();
+        marks.take("till", 7);
+        marks.give_up("till", 9);
+        marks.send("requests");
+        marks.keep_digest("till", 9, &[9; 16], 4);
+        let text = serde_json::to_string(&marks).unwrap();
+        assert_eq!(
+            text,
+            r#"{"in":{"till":9},"out":{"requests":1},"last":{"till":[9,"09090909"]},"gaps":{"till":[[8,9]]}}"#
+        );
+        assert_eq!(serde_json::from_str::<Marks>(&text).unwrap(), marks);
     }
 }

@@ -339,6 +339,9 @@ impl Poller {
             Verdict::Lost(why) => self.lose(lane, why),
             Verdict::Stuck => {
                 tracing::warn!(%lane, next_offset = next, "no record came though there are some: assigning the lane afresh");
+                if let Some(opening) = self.client.context().lanes().open(&lane.topic, lane.partition) {
+                    opening.watch.unsettled(Instant::now());
+                }
                 self.stop_reading(&lane);
                 self.read_from(&lane, next);
             }

@@ -5,8 +5,12 @@
 //! not acknowledged. The client's own flush is never used: it sleeps in slices of a tenth of a second.
 
 use std::{
+    collections::BTreeMap,
     fmt,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,14 +18,14 @@ use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
     error::KafkaError,
-    message::{DeliveryResult, Header, OwnedHeaders},
+    message::{DeliveryResult, Header, Message as _, OwnedHeaders},
     producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer},
     types::RDKafkaErrorCode,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Error, Settings, log_line};
-use crate::core::message::Message;
+use crate::core::{message::Message, record::LaneId};
 
 // Tags travel through the client as a pointer's bits.
 const _: () = assert!(usize::BITS >= u64::BITS, "a tag must fit a pointer");
@@ -38,7 +42,8 @@ pub struct Report {
 /// Why a message was not acknowledged. It may have been written all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// This producer sends nothing any more.
+    /// This producer is known to send nothing any more. It may come to be so right after a report that does
+    /// not say it: after any failure, purge it and go on with a new one.
     pub fatal: bool,
     /// What the client said.
     pub error: String,
@@ -50,6 +55,9 @@ pub enum SendError {
     /// Too much waits for acknowledgement; try again after some reports.
     #[error("the producer's queue is full")]
     Full,
+    /// This producer's first message for the partition is not acknowledged yet; try again after its report.
+    #[error("the producer's first message for the partition is still under way")]
+    Opening,
     /// This producer sends nothing any more; make a new one.
     #[error("the producer has stopped: {0}")]
     Fatal(String),
@@ -67,8 +75,24 @@ pub enum Purged {
     Abandoned(u64),
 }
 
+/// How a producer stands with a partition.
+///
+/// The broker knows no sequence of a producer that is new to a partition and takes any number. Were the first
+/// batch refused, the next one, under way already, would land before it. So the first message goes alone:
+/// once it is acknowledged the broker refuses whatever leaves a gap.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// The first message is under way.
+    Opening,
+    /// A message was acknowledged.
+    Open,
+}
+
 struct Context {
     reports: UnboundedSender<Report>,
+    partitions: Mutex<BTreeMap<LaneId, Standing>>,
+    /// Partitions that are being opened: only then need a report be looked at for its partition.
+    opening: AtomicU64,
     fatal: AtomicBool,
     /// Messages taken and not reported. The client's own count falls only some time after the reports.
     unreported: AtomicU64,
@@ -92,7 +116,13 @@ impl Producer {
     /// If the settings are not usable or the client cannot be made; not if no broker answers.
     pub fn start(settings: &Settings, reports: UnboundedSender<Report>) -> Result<Self, Error> {
         settings.check()?;
-        let context = Context { reports, fatal: AtomicBool::new(false), unreported: AtomicU64::new(0) };
+        let context = Context {
+            reports,
+            partitions: Mutex::default(),
+            opening: AtomicU64::new(0),
+            fatal: AtomicBool::new(false),
+            unreported: AtomicU64::new(0),
+        };
         let client = settings.producer().create_with_context(context).map_err(Error::client("making a producer"))?;
         Ok(Self { client })
     }
@@ -110,6 +140,7 @@ impl Producer {
         let Ok(tag) = usize::try_from(tag) else {
             return Err(SendError::Refused(format!("its tag {tag} does not fit a pointer")));
         };
+        let is_first = context.enter(&message.to)?;
         let headers = message
             .headers
             .iter()
@@ -129,6 +160,9 @@ impl Producer {
         context.unreported.fetch_add(1, Ordering::AcqRel);
         self.client.send(record).map_err(|(error, _)| {
             context.unreported.fetch_sub(1, Ordering::AcqRel);
+            if is_first {
+                context.leave(&message.to);
+            }
             match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) => SendError::Full,
                 Some(RDKafkaErrorCode::Fatal) => SendError::Fatal(self.fatal_reason()),
@@ -168,6 +202,38 @@ impl Producer {
     }
 }
 
+impl Context {
+    /// Whether this is the producer's first message for the partition; an error while that one is under way.
+    fn enter(&self, to: &LaneId) -> Result<bool, SendError> {
+        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        match partitions.get(to) {
+            Some(Standing::Open) => Ok(false),
+            Some(Standing::Opening) => Err(SendError::Opening),
+            None => {
+                partitions.insert(to.clone(), Standing::Opening);
+                self.opening.fetch_add(1, Ordering::AcqRel);
+                Ok(true)
+            }
+        }
+    }
+
+    /// The first message was not taken: the next one is the first.
+    fn leave(&self, to: &LaneId) {
+        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        if partitions.remove(to) == Some(Standing::Opening) {
+            self.opening.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// A message of the partition was acknowledged.
+    fn opened(&self, to: &LaneId) {
+        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        if partitions.insert(to.clone(), Standing::Open) == Some(Standing::Opening) {
+            self.opening.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         log_line(level, facility, line);
@@ -194,6 +260,11 @@ impl ProducerContext for Context {
             }
             Failure { fatal: self.fatal.load(Ordering::Acquire), error: error.to_string() }
         };
+        if let Ok(message) = result
+            && self.opening.load(Ordering::Acquire) > 0
+        {
+            self.opened(&LaneId { topic: message.topic().to_owned(), partition: message.partition() });
+        }
         let result = result.as_ref().map(|_| ()).map_err(|(error, _)| failure(error));
         // Without a receiver the owner has gone; the messages are in the outbox still.
         let _owner_gone = self.reports.send(Report { tag: tag as u64, result });

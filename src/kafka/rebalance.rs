@@ -4,8 +4,11 @@
 //! the group's step is answered at once with nothing to read, and each lane joins what is read when it is
 //! opened, with its offset: the client never looks for committed offsets of its own.
 //!
-//!     (not ours) --assign--> granted --open--> open --close--> granted
-//!                               \--------revoke-------/ --> (not ours)
+//! ```text
+//! (not ours) --assign--> granted --open--> open --close--> granted
+//!      ^                    |                |
+//!      +------revoke--------+----------------+
+//! ```
 
 use std::{
     collections::BTreeMap,
@@ -243,6 +246,8 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, step: RDKafkaRespErr, list: &mut TopicPartitionList) {
         self.served.store(true, Ordering::Relaxed);
+        let now = Instant::now();
+        self.lanes().openings().for_each(|(_, _, opening)| opening.watch.unsettled(now));
         let lanes = lanes_of(list);
         let assigning = step == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         tracing::info!(assigning, lanes = lanes.len(), lost = consumer.assignment_lost(), "the group rebalances");

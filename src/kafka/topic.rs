@@ -158,8 +158,8 @@ impl Cluster {
     pub async fn plan(&self, manifests: &[Manifest], timeout: Duration) -> Result<Vec<Difference>, Error> {
         let names: Vec<String> = manifests.iter().map(|manifest| manifest.topic.clone()).collect();
         let counts = self.partitions(&names, timeout).await?;
-        let present: Vec<&Manifest> =
-            manifests.iter().filter(|manifest| counts.get(&manifest.topic).is_some_and(Option::is_some)).collect();
+        let is_there = |topic: &&String| counts.get(*topic).is_some_and(Option::is_some);
+        let present: Vec<&String> = names.iter().filter(is_there).collect();
         let configs = self.configs(&present, timeout).await?;
         let mut differences = Vec::new();
         for manifest in manifests {
@@ -242,7 +242,8 @@ impl Cluster {
         if manifests.is_empty() {
             return Ok(());
         }
-        let configs = self.configs(manifests, timeout).await?;
+        let names: Vec<&String> = manifests.iter().map(|manifest| &manifest.topic).collect();
+        let configs = self.configs(&names, timeout).await?;
         let values: Vec<(&str, BTreeMap<&str, &str>)> = manifests
             .iter()
             .map(|manifest| {
@@ -271,29 +272,38 @@ impl Cluster {
         Ok(())
     }
 
-    async fn configs(
-        &self,
-        manifests: &[&Manifest],
-        timeout: Duration,
-    ) -> Result<BTreeMap<String, ConfigResource>, Error> {
-        if manifests.is_empty() {
+    async fn configs(&self, topics: &[&String], timeout: Duration) -> Result<BTreeMap<String, ConfigResource>, Error> {
+        if topics.is_empty() {
             return Ok(BTreeMap::new());
         }
         let doing = "asking for the topics' configuration";
-        let asked: Vec<ResourceSpecifier<'_>> =
-            manifests.iter().map(|manifest| ResourceSpecifier::Topic(&manifest.topic)).collect();
+        let asked: Vec<ResourceSpecifier<'_>> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
         let answers = self.admin.describe_configs(&asked, &options(timeout)).await.map_err(Error::client(doing))?;
         // The answers come in the order of the question.
-        manifests
-            .iter()
-            .zip(answers)
-            .map(|(manifest, answer)| match answer {
-                Ok(config) => Ok((manifest.topic.clone(), config)),
-                Err(code) => {
-                    Err(Error::Refused { doing: format!("{doing} {}", manifest.topic), reason: code.to_string() })
-                }
-            })
-            .collect()
+        let told = topics.iter().zip(answers).map(|(topic, answer)| match answer {
+            Ok(config) => Ok(((*topic).clone(), config)),
+            Err(code) => Err(Error::Refused { doing: format!("{doing} {topic}"), reason: code.to_string() }),
+        });
+        told.collect()
+    }
+
+    /// How long each topic keeps its records; nothing, if it keeps them for ever.
+    ///
+    /// # Errors
+    /// If the cluster does not tell within `timeout`.
+    pub async fn retention(
+        &self,
+        topics: &[String],
+        timeout: Duration,
+    ) -> Result<BTreeMap<String, Option<Duration>>, Error> {
+        let names: Vec<&String> = topics.iter().collect();
+        let configs = self.configs(&names, timeout).await?;
+        let retention = |config: &ConfigResource| {
+            let value = config.get("retention.ms").and_then(|entry| entry.value.as_ref()?.parse::<u64>().ok());
+            // -1 means for ever, and does not parse.
+            value.map(Duration::from_millis)
+        };
+        Ok(configs.iter().map(|(topic, config)| (topic.clone(), retention(config))).collect())
     }
 }
 

@@ -10,6 +10,11 @@ use std::{
 
 use serde::Deserialize;
 
+/// For so long after an opening or a rebalance the end that the statistics tell is not believed. A rebalance
+/// makes the client throw away what it has fetched and fetch it again, but the position in the statistics goes
+/// back only when a broker's thread comes round: within a second, says its loop; three are safe.
+const SETTLING: Duration = Duration::from_secs(3);
+
 /// Where a lane stands, for showing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Positions {
@@ -96,6 +101,7 @@ pub(super) struct Watch {
     progress: Instant,
     fetched: i64,
     reassigned: bool,
+    settled: Instant,
     /// The end seen in the last statistics, and whether everything queued then has been delivered since.
     end: Option<(i64, Drained)>,
     /// Up to where the owner was told that nothing more comes.
@@ -111,7 +117,7 @@ enum Drained {
 
 impl Watch {
     pub(super) fn new(now: Instant) -> Self {
-        Self { progress: now, fetched: -1, reassigned: false, end: None, tail: -1 }
+        Self { progress: now, fetched: -1, reassigned: false, settled: now + SETTLING, end: None, tail: -1 }
     }
 
     /// A record was delivered.
@@ -124,6 +130,12 @@ impl Watch {
     pub(super) fn resumed(&mut self, now: Instant) {
         self.progress = now;
         self.end = None;
+    }
+
+    /// The group rebalances, or the lane is assigned afresh.
+    pub(super) fn unsettled(&mut self, now: Instant) {
+        self.settled = now + SETTLING;
+        self.resumed(now);
     }
 
     /// The client's queue was empty.
@@ -142,7 +154,9 @@ impl Watch {
             self.resumed(now);
             return Verdict::Well;
         }
-        if let Some(tail) = self.judge_end(sight, next) {
+        if now >= self.settled
+            && let Some(tail) = self.judge_end(sight, next)
+        {
             return Verdict::Tail(tail);
         }
         self.judge_progress(sight, next, now, deadline)
@@ -164,8 +178,8 @@ impl Watch {
     /// 1. Statistics overtake records in the client's queue, so at the first sight records before that end
     ///    may still be under way to us. When the queue has been empty once since, they have been delivered:
     ///    the client queues records first and moves its position then.
-    /// 2. The statistics' offsets are a copy that a broker's thread renews about once a second. Right after a
-    ///    new opening they may be of the time before. By the second sight they have been renewed.
+    /// 2. The end in them is a copy that a broker's thread renews: the second sight is of a later time than the
+    ///    empty queue. See [`SETTLING`] for the times when the copy may be of another life.
     fn judge_end(&mut self, sight: &Sight, next: i64) -> Option<i64> {
         let seen = sight.partition.eof_offset;
         let reached = seen >= 0 && seen == sight.partition.next_offset && seen <= sight.end();
@@ -213,7 +227,7 @@ impl Watch {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Partition, Sight, Statistics, Verdict, Watch};
+    use super::{Partition, SETTLING, Sight, Statistics, Verdict, Watch};
 
     const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -233,7 +247,7 @@ mod tests {
     #[test]
     fn the_tail_is_told_once_after_two_sights_with_an_empty_queue_between() {
         let now = Instant::now();
-        let mut watch = Watch::new(now);
+        let mut watch = Watch::new(now - SETTLING);
         assert_eq!(watch.judge(&sight(8, 8, 8), 7, false, now, DEADLINE), Verdict::Well);
         assert_eq!(watch.judge(&sight(8, 8, 8), 7, false, now, DEADLINE), Verdict::Well, "queue not empty yet");
         watch.drained();
@@ -245,7 +259,7 @@ mod tests {
     #[test]
     fn no_tail_is_told_where_the_last_record_was_delivered() {
         let now = Instant::now();
-        let mut watch = Watch::new(now);
+        let mut watch = Watch::new(now - SETTLING);
         for _ in 0..3 {
             assert_eq!(watch.judge(&sight(8, 8, 8), 8, false, now, DEADLINE), Verdict::Well);
             watch.drained();
@@ -255,11 +269,26 @@ mod tests {
     #[test]
     fn an_end_seen_before_delivery_was_held_does_not_count_after_it() {
         let now = Instant::now();
-        let mut watch = Watch::new(now);
+        let mut watch = Watch::new(now - SETTLING);
         watch.judge(&sight(8, 8, 8), 3, false, now, DEADLINE);
         watch.drained();
         watch.resumed(now);
         assert_eq!(watch.judge(&sight(8, 8, 8), 3, false, now, DEADLINE), Verdict::Well);
+    }
+
+    #[test]
+    fn an_end_told_right_after_a_rebalance_is_not_believed() {
+        let now = Instant::now();
+        let mut watch = Watch::new(now - SETTLING);
+        watch.unsettled(now);
+        for later in [now, now + SETTLING / 3, now + SETTLING / 2] {
+            assert_eq!(watch.judge(&sight(8, 8, 8), 3, false, later, DEADLINE), Verdict::Well);
+            watch.drained();
+        }
+        let settled = now + SETTLING;
+        assert_eq!(watch.judge(&sight(8, 8, 8), 3, false, settled, DEADLINE), Verdict::Well);
+        watch.drained();
+        assert_eq!(watch.judge(&sight(8, 8, 8), 3, false, settled, DEADLINE), Verdict::Tail(8));
     }
 
     #[test]

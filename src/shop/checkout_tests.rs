@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     core::{
+        catalog::Catalog,
         effect::{Effect, Effects},
         event::SagaRef,
         explore,
@@ -238,4 +239,24 @@ fn the_shop_has_the_topics_of_the_contract() {
         "stock",
     ];
     assert_eq!(topics, expected.map(str::to_owned).into());
+}
+
+#[test]
+fn a_checkout_without_its_participants_is_not_proved() {
+    let settings = Settings::default();
+    let lonely = Catalog::new("").saga(checkout::definition(&settings)).kind(super::stock::Stock);
+    let problems = explore::check_catalog(&lonely);
+    let expected = [
+        "saga checkout v1: no kind lives at its topic purchases",
+        "saga checkout v1: step charge: no kind lives at topic payments",
+    ];
+    assert_eq!(problems, expected);
+    let mut deaf = checkout::definition(&settings);
+    deaf.steps[2].command = "stock.received";
+    let problems = explore::check_catalog(&catalog(&settings, "").saga(deaf));
+    let expected = [
+        "saga checkout v1: this name and version stand twice",
+        "saga checkout v1: step confirm: stock takes no command stock.received",
+    ];
+    assert_eq!(problems, expected);
 }

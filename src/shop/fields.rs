@@ -95,7 +95,8 @@ mod tests {
     #[test]
     fn integers_are_neither_floats_nor_strings_nor_wider_than_int64() {
         let data = json!({
-            "whole": 7, "least": i64::MIN, "float": 7.0, "string": "7", "wide": 9_223_372_036_854_775_808_u64, "null": null
+            "whole": 7, "least": i64::MIN, "float": 7.0, "string": "7",
+            "wide": 9_223_372_036_854_775_808_u64, "null": null
         });
         let fields = Fields::of(&data);
         assert_eq!(fields.int("whole"), Ok(7));

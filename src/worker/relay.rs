@@ -302,6 +302,7 @@ impl Relay {
                     match producer.send(message, self.next_tag) {
                         Ok(()) => {}
                         Err(SendError::Full) => return Ok(sent),
+                        Err(SendError::Opening) => break,
                         Err(SendError::Fatal(error)) => return Err(error),
                         Err(SendError::Refused(error)) => {
                             tracing::error!(to = %to, error = %error, "a message cannot be sent; its link waits");

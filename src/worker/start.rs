@@ -32,6 +32,14 @@ pub struct Environment {
     pub health: Arc<Health>,
 }
 
+impl Environment {
+    /// Numbers and probes of its own, for a process that shows neither.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, metrics: Metrics::new(), health: Arc::new(Health::new(Duration::from_secs(30))) }
+    }
+}
+
 impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Environment").finish_non_exhaustive()
@@ -60,6 +68,7 @@ pub async fn run(
     let identity = session.identity().await?;
     let catalog = count_partitions(catalog, &cluster, &mut *session, settings.metadata_timeout).await?;
     drop(session);
+    compare_retention(&catalog, &cluster, config.dedupe.window, settings.metadata_timeout).await?;
     let shared = Shared {
         store: environment.store,
         catalog: Arc::new(catalog),
@@ -176,4 +185,39 @@ async fn count_partitions(
         );
     }
     Ok(catalog.with_partitions(counts))
+}
+
+/// Ids of unsequenced events must be known for as long as a topic can bring them again.
+async fn compare_retention(
+    catalog: &Catalog,
+    cluster: &Cluster,
+    window: Duration,
+    timeout: Duration,
+) -> anyhow::Result<()> {
+    let topics: Vec<String> = catalog.home_topics().map(str::to_owned).collect();
+    let retention = match cluster.retention(&topics, timeout).await {
+        Ok(retention) => retention,
+        Err(error) => {
+            // A broker may hide its configuration from workers; what is seen later is a `too_old` letter.
+            tracing::warn!(error = %error, "the topics' retention is not known and not compared with dedupe.window");
+            return Ok(());
+        }
+    };
+    let longer: Vec<String> = retention
+        .iter()
+        .filter(|(_, kept)| kept.is_none_or(|kept| kept > window))
+        .map(|(topic, kept)| match kept {
+            Some(kept) => format!("{topic} keeps {}", humantime::format_duration(*kept)),
+            None => format!("{topic} keeps its records for ever"),
+        })
+        .collect();
+    if !longer.is_empty() {
+        bail!(
+            "dedupe.window is {}, but {}: a record that comes again after the window would count as new; \
+             raise the window or lower the topics' retention.ms",
+            humantime::format_duration(window),
+            longer.join(", ")
+        );
+    }
+    Ok(())
 }

@@ -182,7 +182,9 @@ def ended(
         verdict.demand(not cancelled, "an applied cancel undoes the purchase", told)
         impossible = any(int(str(line["quantity"])) >= 10**9 for line in lines)
         verdict.demand(not impossible, "nobody gets more than there ever was", told)
-        verdict.demand(f"pay-{purchase}" in model.captured, "a completed purchase was captured by the gateway", told)
+        # Nobody is asked to capture nothing.
+        captured_outside = number(row["total_minor"]) == 0 or f"pay-{purchase}" in model.captured
+        verdict.demand(captured_outside, "a completed purchase was captured by the gateway", told)
     elif status == "rejected":
         verdict.demand(
             all(one["status"] == "released" for one in reservations.values()),

@@ -1,21 +1,26 @@
 //! What only a real broker can show.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer as _},
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
 use seriatim::{
     core::{message::Message, record::LaneId},
-    kafka::{Cluster, Difference, Event, Manifest, Protocol, Settings, Stopped},
+    kafka::{Cluster, Consumer, Difference, Event, Manifest, Producer, Protocol, Purged, Settings, Stopped},
 };
+use tokio::sync::mpsc::unbounded_channel;
 
 use super::{
     sharing,
-    support::{HANG, Member, broker, lane, message, offsets, send_all, send_numbers, settings, soon, unique},
+    support::{
+        HANG, Member, broker, lane, message, offsets, send, send_all, send_numbers, settings, soon, take_reports,
+        unique,
+    },
 };
 
 fn manifest(topic: &str, partitions: i32, config: &[(&str, &str)]) -> Manifest {
@@ -205,4 +210,71 @@ async fn a_topic_that_is_not_there_has_no_partitions() {
     let name = unique("nowhere");
     let counts = Cluster::new(&settings).unwrap().partitions(std::slice::from_ref(&name), HANG).await.unwrap();
     assert_eq!(counts[&name], None);
+}
+
+#[tokio::test]
+async fn a_group_that_rebalances_eagerly_is_refused() {
+    let (settings, topic) = topic(1).await;
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let eager: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &settings.brokers)
+        .set("group.id", &settings.group_id)
+        .set("partition.assignment.strategy", "range")
+        .create()
+        .unwrap();
+    eager.subscribe(&[&topic]).unwrap();
+    let (join, joined) = std::sync::mpsc::channel();
+    let other = std::thread::spawn(move || {
+        while eager.assignment().unwrap().count() == 0 {
+            eager.poll(Duration::from_millis(10));
+        }
+        join.send(()).unwrap();
+        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            eager.poll(Duration::from_millis(10));
+        }
+    });
+    joined.recv_timeout(HANG).unwrap();
+    let (sender, mut events) = unbounded_channel();
+    let consumer = Consumer::start(&settings, std::slice::from_ref(&topic), sender).unwrap();
+    let event = soon("a refusal", events.recv()).await;
+    assert!(matches!(event, Some(Event::Fatal(_))), "{event:?}");
+    stop.send(()).unwrap();
+    other.join().unwrap();
+    assert_eq!(soon("the member to stop", consumer.stop(HANG)).await, Stopped::Closed);
+}
+
+#[tokio::test]
+async fn nothing_lands_after_a_refused_message() {
+    let plain = settings(&broker(), &unique("group"));
+    let cluster = Cluster::new(&plain).unwrap();
+    // Each message a request of its own, several under way at once.
+    let properties = [("batch.num.messages".to_owned(), "1".to_owned())].into();
+    let settings = Settings { properties, ..plain };
+    for sound_before in [0, 1, 5] {
+        let topic = unique("compacted");
+        cluster.apply(&[manifest(&topic, 1, &[("cleanup.policy", "compact")])], HANG).await.unwrap();
+        let out = lane(&topic, 0);
+        let with_key = |value: &str| Message { key: Some(vec![1]), ..message(&out, value) };
+        let (sender, mut reports) = unbounded_channel();
+        let producer = Producer::start(&settings, sender).unwrap();
+        for tag in 0..sound_before {
+            send(&producer, &with_key("lands"), tag).await;
+        }
+        take_reports(&mut reports, sound_before as usize).await;
+        let refused = message(&out, "without the key that compaction needs");
+        producer.send(&refused, 100).unwrap();
+        for tag in 101..=120 {
+            // Once the refusal is known the producer takes no more; what it took before must not land.
+            let _taken = producer.send(&with_key("comes too late"), tag);
+        }
+        let refusal = take_reports(&mut reports, 1).await.remove(0);
+        assert_eq!(refusal.tag, 100);
+        assert!(refusal.result.is_err());
+        assert_eq!(producer.purge(HANG).await, Purged::Drained);
+        while let Some(report) = reports.recv().await {
+            assert!(report.result.is_err(), "message {} landed behind the refused one", report.tag);
+        }
+        let end = cluster.watermarks(&out, HANG).await.unwrap().1;
+        assert_eq!(end, i64::try_from(sound_before).unwrap());
+    }
 }

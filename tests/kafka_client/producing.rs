@@ -9,7 +9,7 @@ use rdkafka::{
 use seriatim::kafka::{Cluster, Producer, Purged, SendError, Settings};
 use tokio::sync::mpsc::unbounded_channel;
 
-use super::support::{HANG, lane, message, settings, take_reports};
+use super::support::{HANG, lane, message, send, settings, take_reports};
 
 #[tokio::test]
 async fn every_message_has_one_report_with_its_tag() {
@@ -19,7 +19,7 @@ async fn every_message_has_one_report_with_its_tag() {
     let producer = Producer::start(&settings(&cluster.bootstrap_servers(), "group"), sender).unwrap();
     let tags = [0, 1, u64::MAX, u64::MAX - 1, 1 << 40];
     for (at, tag) in tags.into_iter().enumerate() {
-        producer.send(&message(&lane("out", (at % 2) as i32), "x"), tag).unwrap();
+        send(&producer, &message(&lane("out", (at % 2) as i32), "x"), tag).await;
     }
     let mut told: Vec<u64> = take_reports(&mut reports, tags.len())
         .await
@@ -42,7 +42,7 @@ async fn purging_reports_every_message_that_was_not_acknowledged() {
     assert!(take_reports(&mut reports, 1).await[0].result.is_ok());
     cluster.broker_down(-1).unwrap();
     for tag in 1..=1000 {
-        producer.send(&message(&lane("out", 0), "x"), tag).unwrap();
+        send(&producer, &message(&lane("out", 0), "x"), tag).await;
     }
     assert_eq!(producer.purge(HANG).await, Purged::Drained);
     let mut failed = Vec::new();
@@ -99,7 +99,7 @@ async fn passing_errors_are_outlived_in_order() {
     let (sender, mut reports) = unbounded_channel();
     let producer = Producer::start(&settings, sender).unwrap();
     for tag in 0..100 {
-        producer.send(&message(&lane("out", 0), "x"), tag).unwrap();
+        send(&producer, &message(&lane("out", 0), "x"), tag).await;
     }
     let reports = take_reports(&mut reports, 100).await;
     let tags: Vec<u64> = reports.iter().map(|report| report.tag).collect();
@@ -126,7 +126,8 @@ async fn a_full_queue_says_so() {
     let producer = Producer::start(&settings, sender).unwrap();
     let mut sent = 0;
     let refused = loop {
-        match producer.send(&message(&lane("out", 0), vec![0; 8 << 10]), sent) {
+        // Each for a partition of its own: with no broker there, none is ever opened.
+        match producer.send(&message(&lane("out", sent as i32), vec![0; 8 << 10]), sent) {
             Ok(()) => sent += 1,
             Err(refused) => break refused,
         }

@@ -33,7 +33,7 @@ async fn two_members_share_the_lanes_of_a_mock_cluster() {
 }
 
 #[tokio::test]
-async fn a_full_inbox_pauses_its_lane_and_nothing_is_lost_or_repeated() {
+async fn a_full_inbox_holds_its_lane_and_nothing_is_lost_or_repeated() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("home", 2, 1).unwrap();
     let settings = settings(&cluster.bootstrap_servers(), "group");

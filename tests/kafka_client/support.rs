@@ -18,7 +18,7 @@ use seriatim::{
         message::Message,
         record::{LaneId, Record},
     },
-    kafka::{Consumer, Event, Inbox, Producer, Report, Settings},
+    kafka::{Consumer, Event, Inbox, Producer, Report, SendError, Settings},
 };
 use tokio::sync::{
     Notify,
@@ -75,12 +75,23 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(HANG, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
+/// Hands a message over, as soon as the producer takes it.
+pub async fn send(producer: &Producer, message: &Message, tag: u64) {
+    let taken = async {
+        while let Err(error) = producer.send(message, tag) {
+            assert!(matches!(error, SendError::Opening | SendError::Full), "{error}");
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the producer to take a message", taken).await;
+}
+
 /// Sends messages and waits until all are acknowledged.
 pub async fn send_all(settings: &Settings, messages: &[Message]) {
     let (sender, mut reports) = unbounded_channel();
     let producer = Producer::start(settings, sender).unwrap();
     for (tag, message) in messages.iter().enumerate() {
-        producer.send(message, tag as u64).unwrap();
+        send(&producer, message, tag as u64).await;
     }
     for report in take_reports(&mut reports, messages.len()).await {
         assert_eq!(report.result, Ok(()), "message {}", report.tag);

@@ -306,6 +306,7 @@ impl Worker {
             ("KAFKA__BROKERS", brokers),
             ("KAFKA__GROUP_ID", &group),
             ("KAFKA__SESSION_TIMEOUT", "6s"),
+            ("DATABASE__IDLE_IN_TRANSACTION_TIMEOUT", "4s"),
             ("TOPICS__PREFIX", &topics.prefix),
             ("DATABASE__URL", &database.url),
             // Any free port: several workers run side by side.

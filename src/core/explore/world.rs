@@ -58,8 +58,6 @@ enum Say {
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Reply(Place, Say),
-    /// A reply of another attempt, or of a branch or saga that is not this one's.
-    Stranger(Place, Say, Strange),
     Cancel,
     /// The earliest timer goes off.
     Timer,
@@ -67,6 +65,7 @@ enum Event {
     StrayTimer,
 }
 
+/// How a reply can be not for this saga, or not for this time.
 #[derive(Clone, Copy, Debug)]
 enum Strange {
     Attempt,
@@ -100,6 +99,7 @@ impl<'a> World<'a> {
         while let Some(node) = open.pop() {
             let node = node.crash()?;
             self.must_not_be_stuck(&node)?;
+            self.must_ignore_strangers(&node)?;
             for event in self.events(&node) {
                 let next = self.step(&node, event)?;
                 if seen.insert(next.fingerprint()) {
@@ -127,8 +127,6 @@ impl<'a> World<'a> {
         for place in self.places() {
             for say in self.says(place) {
                 events.push(Event::Reply(place, say));
-                let strange = [Strange::Attempt, Strange::Branch, Strange::Step, Strange::Saga];
-                events.extend(strange.map(|strange| Event::Stranger(place, say, strange)));
             }
         }
         events
@@ -147,27 +145,20 @@ impl<'a> World<'a> {
                 next.now = node.now.max(due);
                 self.definition.advance(&mut next.instance, &Signal::Due, next.now)
             }
-            Event::Reply(place, say) => self.reply(&mut next, place, say, None),
-            Event::Stranger(place, say, strange) => self.reply(&mut next, place, say, Some(strange)),
+            Event::Reply(place, say) => self.reply(&mut next.instance, place, say, None, node.now),
         };
         let moved = reaction == Reaction::Moved;
-        match event {
-            Event::Reply(place, say) => {
-                let past = &node.past[&place];
-                let was_asked = if say == Say::Done { past.undo_asked } else { past.asked };
-                if moved && !was_asked {
-                    return Err(self.problem(place.0, "an answer to what was never asked moves the saga"));
-                }
-                let past = next.past.entry(place).or_default();
-                match say {
-                    Say::Done => past.undone |= moved,
-                    Say::Yes | Say::No => past.said = past.said.or_else(|| moved.then_some(say)),
-                }
+        if let Event::Reply(place, say) = event {
+            let past = next.past.entry(place).or_default();
+            let was_asked = if say == Say::Done { past.undo_asked } else { past.asked };
+            if moved && !was_asked {
+                return Err(self.problem(place.0, "an answer to what was never asked moves the saga"));
             }
-            Event::Stranger(place, ..) if moved || !actions.is_empty() => {
-                return Err(self.problem(place.0, "a reply that is not for it moves the saga"));
+            match say {
+                Say::Done => past.undone |= moved,
+                Say::Yes | Say::No if moved => past.said = past.said.or(Some(say)),
+                Say::Yes | Say::No => {}
             }
-            Event::Stranger(..) | Event::Cancel | Event::Timer | Event::StrayTimer => {}
         }
         if node.endings > 0 && (moved || !actions.is_empty()) {
             return Err("the saga moves after its end".to_owned());
@@ -176,7 +167,14 @@ impl<'a> World<'a> {
         Ok(next)
     }
 
-    fn reply(&self, next: &mut Node, place: Place, say: Say, strange: Option<Strange>) -> (Reaction, Vec<Action>) {
+    fn reply(
+        &self,
+        instance: &mut Instance,
+        place: Place,
+        say: Say,
+        strange: Option<Strange>,
+        now: i64,
+    ) -> (Reaction, Vec<Action>) {
         let step = &self.definition.steps[place.0];
         let mut reference = SagaRef {
             definition: self.definition.name.to_owned(),
@@ -199,7 +197,7 @@ impl<'a> World<'a> {
             Say::Done => step.undo.map_or("", |undo| undo.done),
         };
         let signal = Signal::Reply { reference: &reference, message_type, reason: None };
-        self.definition.advance(&mut next.instance, &signal, next.now)
+        self.definition.advance(instance, &signal, now)
     }
 
     /// Enters the actions into the account; says which rule one of them breaks.
@@ -296,8 +294,7 @@ impl<'a> World<'a> {
                     continue;
                 }
                 waits = true;
-                let mut next = node.clone();
-                let (reaction, _) = self.reply(&mut next, place, say, None);
+                let (reaction, _) = self.reply(&mut node.instance.clone(), place, say, None, node.now);
                 if reaction != Reaction::Moved {
                     return Err(self.problem(place.0, "an answer that is waited for changes nothing"));
                 }
@@ -308,6 +305,22 @@ impl<'a> World<'a> {
         } else {
             Err(format!("stuck at step {}: no answer is awaited and it has not ended", node.instance.step()))
         }
+    }
+
+    /// A reply of another attempt, or of a branch, step or saga that is not this one's, leaves no trace.
+    fn must_ignore_strangers(&self, node: &Node) -> Result<(), String> {
+        let mut instance = node.instance.clone();
+        for place in self.places() {
+            for say in self.says(place) {
+                for strange in [Strange::Attempt, Strange::Branch, Strange::Step, Strange::Saga] {
+                    let (reaction, actions) = self.reply(&mut instance, place, say, Some(strange), node.now);
+                    if reaction == Reaction::Moved || !actions.is_empty() || instance != node.instance {
+                        return Err(self.problem(place.0, "a reply that is not for it moves the saga"));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn problem(&self, step: usize, problem: &str) -> String {

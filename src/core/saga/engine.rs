@@ -323,8 +323,8 @@ impl Run<'_> {
             }
             (Said::Yes, Standing::No) => return Reaction::Ignored(ignored::AFTER_NO),
             (Said::No, Standing::Yes) => return Reaction::Ignored(ignored::AFTER_YES),
-            (Said::Yes | Said::No, Standing::Planned | Standing::Skipped)
-            | (Said::Done, Standing::Planned | Standing::Skipped | Standing::Waiting | Standing::Yes | Standing::No) => {
+            (Said::Yes | Said::No | Said::Done, Standing::Planned | Standing::Skipped)
+            | (Said::Done, Standing::Waiting | Standing::Yes | Standing::No) => {
                 return Reaction::Ignored(ignored::UNASKED);
             }
         }

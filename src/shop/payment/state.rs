@@ -149,22 +149,23 @@ impl Payments {
         let (what, attempt) = timer.split_once('/')?;
         let attempt =
             attempt.parse::<i64>().ok().filter(|attempt| Some(*attempt) == payment.attempts.checked_add(1))?;
-        match (what, payment.status) {
+        match payment.status {
             // Out of attempts nothing more is asked for: the saga's deadline decides.
-            (CAPTURE_TIMER, Status::Requested) if attempt <= self.capture.attempts_max => {
+            Status::Requested if what == CAPTURE_TIMER && attempt <= self.capture.attempts_max => {
                 self.ask_capture(&mut payment, attempt, effects);
                 Some(payment)
             }
-            (REFUND_TIMER, Status::Refunding) if attempt <= self.refund.attempts_max => {
+            Status::Refunding if what == REFUND_TIMER && attempt <= self.refund.attempts_max => {
                 self.ask_refund(&mut payment, attempt, effects);
                 Some(payment)
             }
-            (REFUND_TIMER, Status::Refunding) => {
+            Status::Refunding if what == REFUND_TIMER => {
                 effects.push(Effect::NeedsOperator { what: DEBT });
                 None
             }
+            Status::Requested | Status::Refunding => None,
             // The answer came before the timer.
-            _ => None,
+            Status::Captured | Status::Declined | Status::Cancelled | Status::Refunded => None,
         }
     }
 
