@@ -117,7 +117,7 @@ fn read(
         .is_some_and(|kind| kind.get(..23).is_some_and(|start| start.eq_ignore_ascii_case("application/cloudevents")));
     let (attributes, data) = if structured { read_structured(record)? } else { read_binary(record) };
     // What names the place in the order is noted first: a record that fails further on still takes its place.
-    known.source = attributes.source.clone().filter(|source| is_id(source));
+    known.source = attributes.source.clone().filter(|source| !source.is_empty() && is_id(source));
     known.sequence = attributes.sequence.as_deref().and_then(|text| read_sequence(text).ok());
     let data = data?;
     let required = |name: &str, value: &Option<String>| {

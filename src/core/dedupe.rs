@@ -5,7 +5,6 @@
 
 use super::{
     batch::{Head, Outcome},
-    decode,
     event::{Arrival, Body, Event, Reason, Rejection},
     handle::Way,
     lane::Lane,
@@ -313,7 +312,6 @@ impl Lane {
         if let (Some(entity_id), Some(source), Some(number)) =
             (&rejection.entity_id, &rejection.source, rejection.sequence)
             && rejection.reason != Reason::WrongPartition
-            && decode::is_id(source)
         {
             self.pass(entity_id, source, number, None);
         }
