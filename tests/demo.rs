@@ -57,7 +57,8 @@ impl Demo {
     }
 
     fn unwell(&self) -> Vec<&str> {
-        let lines = self.part("What became of").into_iter().filter_map(|line| line.trim().strip_prefix("in quarantine: "));
+        let lines =
+            self.part("What became of").into_iter().filter_map(|line| line.trim().strip_prefix("in quarantine: "));
         let mut lines: Vec<&str> = lines.collect();
         lines.sort_unstable();
         lines

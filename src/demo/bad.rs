@@ -58,7 +58,15 @@ fn invalid(number: usize, partitions: i32) -> Vec<Message> {
     let keyless = Message { key: None, ..counted(id("keyless")).binary(partitions) };
     let empty = Message { value: Some(Vec::new()), ..counted(id("empty")).binary(partitions) };
     let forged = Event { source: "/seriatim/purchases", ..counted(id("forged")) };
-    vec![negative, nothing, wide.binary(partitions), other.binary(partitions), keyless, empty, forged.binary(partitions)]
+    vec![
+        negative,
+        nothing,
+        wide.binary(partitions),
+        other.binary(partitions),
+        keyless,
+        empty,
+        forged.binary(partitions),
+    ]
 }
 
 /// Sound in themselves, and wrong where or when they come.

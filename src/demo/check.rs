@@ -3,6 +3,9 @@
 //! What an entity in quarantine still has to hear of cannot be at rest; checks that speak of single entities leave
 //! those out, and nothing else.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use seriatim::{
@@ -134,7 +137,8 @@ fn messages(tables: &Tables, topics: &Topics) -> Vec<String> {
         })
         .collect();
     let known: BTreeSet<&str> = tables.purchases.iter().map(|row| &*row.purchase_id).collect();
-    broken.extend(said.keys().filter(|key| !known.contains(*key)).map(|key| format!("{key} was told of and is unknown")));
+    broken
+        .extend(said.keys().filter(|key| !known.contains(*key)).map(|key| format!("{key} was told of and is unknown")));
     broken
 }
 

@@ -14,6 +14,7 @@ use std::{
 };
 
 use serde_json::json;
+use seriatim::shop::payment;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep_until};
 
@@ -21,13 +22,22 @@ use super::{
     feed::Feed,
     races,
     reader::Reader,
+    stream,
     wire::{self, Event, Opened},
 };
 
 const CAPTURE: &str = "payment.capture_requested";
 const REFUND: &str = "payment.refund_requested";
-/// Payments of purchases with such a name are captured twice: a fact that contradicts what is known.
+/// Purchases with such a name are captured twice: a fact that contradicts what is known.
 pub const CONTRADICTED: &str = "contra-";
+/// Their customer cancels while the capture is on its way: the money comes, and must go back.
+pub const REGRETTED: &str = "regret-";
+/// Their capture comes when the checkout has long given them up: the money must go back.
+pub const OVERDUE: &str = "overdue-";
+/// Their capture never gets an answer.
+pub const UNANSWERED: &str = "unanswered-";
+/// All purchases with a part to play.
+pub const SCENES: [&str; 4] = [CONTRADICTED, REGRETTED, OVERDUE, UNANSWERED];
 /// An ordinary answer.
 const PROMPT: Duration = Duration::from_millis(20);
 /// Longer than the worker waits before it asks again.
@@ -41,12 +51,10 @@ struct Temper {
     declines: bool,
     doubles: bool,
     slow: bool,
-    /// Which request for a capture is answered; none: it never is.
-    captures_at: Option<u32>,
+    /// Which request for a capture is answered.
+    captures_at: u32,
     /// Which request for a refund is answered.
     refunds_at: u32,
-    /// The capture comes when nobody waits for it any more.
-    far_too_late: bool,
 }
 
 /// What others see of a gateway that is at work.
@@ -122,24 +130,30 @@ impl Gateway {
         }
         let asked = self.asked.entry((request.key.clone(), captures)).or_default();
         *asked += 1;
-        let answered = if captures { temper.captures_at } else { Some(temper.refunds_at) };
+        let answered = if captures { temper.captures_at } else { temper.refunds_at };
         // Answered once: a request made again, while the answer is on its way or done, changes nothing.
-        if answered != Some(*asked) {
+        if answered != *asked {
             return;
         }
-        let wait = match (captures && temper.far_too_late, temper.slow) {
-            (true, _) => self.far_too_late,
-            (false, true) => SLOW,
-            (false, false) => PROMPT,
-        };
+        let wait = if temper.slow { SLOW } else { PROMPT };
         let answer = answer_to(request, captures, temper);
         if temper.doubles {
             self.push(wait + PROMPT, answer.clone());
         }
-        if captures && request.key.starts_with(&format!("pay-{CONTRADICTED}")) {
-            self.push(wait + TWICE_AFTER, Event { id: format!("{}-again", answer.id), ..answer.clone() });
+        match scene(&request.key).filter(|_| captures) {
+            Some(UNANSWERED) => {}
+            Some(OVERDUE) => self.push(self.far_too_late, answer),
+            Some(REGRETTED) => {
+                let purchase_id = request.data["purchase_id"].as_str().unwrap_or_default();
+                self.push(Duration::ZERO, stream::cancelling(purchase_id));
+                self.push(SLOW, answer);
+            }
+            Some(_) => {
+                self.push(wait + TWICE_AFTER, Event { id: format!("{}-again", answer.id), ..answer.clone() });
+                self.push(wait, answer);
+            }
+            None => self.push(wait, answer),
         }
-        self.push(wait, answer);
     }
 
     fn push(&mut self, wait: Duration, answer: Event) {
@@ -188,22 +202,25 @@ fn answer_to(request: &Opened, captures: bool, temper: Temper) -> Event {
     Event { topic: "payments", key, source: "/gateway/acme", id, kind, sequence: None, data }
 }
 
+/// The scene that a payment's purchase is named after.
+fn scene(payment_id: &str) -> Option<&'static str> {
+    let purchase_id = payment_id.strip_prefix(payment::ID_PREFIX)?;
+    SCENES.into_iter().find(|scene| purchase_id.starts_with(scene))
+}
+
 fn temper(seed: u64, payment_id: &str) -> Temper {
-    let calm = payment_id.starts_with(&format!("pay-{}", races::PREFIX))
-        || payment_id.starts_with(&format!("pay-{CONTRADICTED}"));
+    let raced = payment_id.strip_prefix(payment::ID_PREFIX).is_some_and(|id| id.starts_with(races::PREFIX));
+    if raced || scene(payment_id).is_some() {
+        return Temper { declines: false, doubles: false, slow: false, captures_at: 1, refunds_at: 1 };
+    }
     let dice = Sha256::new().chain_update(seed.to_be_bytes()).chain_update(payment_id).finalize();
     // Shares of 256.
     Temper {
-        declines: !calm && dice[0] < 26,
-        doubles: !calm && dice[1] < 50,
-        slow: !calm && dice[2] < 30,
-        captures_at: match dice[3] {
-            0..2 if !calm => None,
-            2..24 if !calm => Some(2),
-            _ => Some(1),
-        },
-        refunds_at: if !calm && dice[4] < 40 { 2 } else { 1 },
-        far_too_late: !calm && dice[5] < 3,
+        declines: dice[0] < 26,
+        doubles: dice[1] < 50,
+        slow: dice[2] < 30,
+        captures_at: if dice[3] < 24 { 2 } else { 1 },
+        refunds_at: if dice[4] < 40 { 2 } else { 1 },
     }
 }
 
@@ -225,10 +242,8 @@ mod tests {
             tempers.iter().any(|temper| temper.declines),
             tempers.iter().any(|temper| temper.doubles),
             tempers.iter().any(|temper| temper.slow),
-            tempers.iter().any(|temper| temper.captures_at == Some(2)),
-            tempers.iter().any(|temper| temper.captures_at.is_none()),
+            tempers.iter().any(|temper| temper.captures_at == 2),
             tempers.iter().any(|temper| temper.refunds_at == 2),
-            tempers.iter().any(|temper| temper.far_too_late),
         ] {
             assert!(mood, "{tempers:?}");
         }

@@ -87,8 +87,7 @@ async fn work(
         world.partitions,
         world.config.saga.charge_deadline,
     );
-    let mut watch =
-        Watch { world, session: world.open().await?.session().await?, gateway: gateway.seen(), started };
+    let mut watch = Watch { world, session: world.open().await?.session().await?, gateway: gateway.seen(), started };
     let watched: Vec<&str> = world.homes.iter().map(String::as_str).chain([world::OUTCOMES]).collect();
     let reader = Reader::start(&world.kafka, "demo-witness", &watched)?;
     let (tell, told) = oneshot::channel();

@@ -52,9 +52,11 @@ impl Report<'_> {
         let count = |outcome: &str| ended.get(outcome).copied().unwrap_or_default().to_string();
         let under_way = &self.tables.under_way;
         screen.say(&format!("\nWhat became of {} records, the worker's own messages included", self.topics.records));
-        let mut rows: Vec<Vec<String>> = FINAL.iter().map(|outcome| vec![(*outcome).to_owned(), count(outcome)]).collect();
+        let mut rows: Vec<Vec<String>> =
+            FINAL.iter().map(|outcome| vec![(*outcome).to_owned(), count(outcome)]).collect();
         let parked = under_way.parked.iter().filter(|row| row.what == "record").count();
-        for (name, count) in [("held", under_way.held.len()), ("waiting", under_way.waiting.len()), ("parked", parked)] {
+        for (name, count) in [("held", under_way.held.len()), ("waiting", under_way.waiting.len()), ("parked", parked)]
+        {
             rows.push(vec![name.to_owned(), count.to_string()]);
         }
         screen.table(&rows);
@@ -125,7 +127,10 @@ impl Report<'_> {
         screen.say(&format!("  seriatim saga list --status compensated {set}"));
         screen.say(&format!("  seriatim dlq list {set}"));
         if let Some(letter) = self.tables.letters.first() {
-            screen.say(&format!("  seriatim dlq show {} {} {} {set}", letter.topic, letter.partition, letter.record_offset));
+            screen.say(&format!(
+                "  seriatim dlq show {} {} {} {set}",
+                letter.topic, letter.partition, letter.record_offset
+            ));
         }
         screen.say(&format!("  rm -r {}", self.world.folder.display()));
     }

@@ -23,8 +23,11 @@ const CONFLICT_AFTER: u64 = 1_000;
 const RUN: i64 = 12;
 /// Profiles, and counters, of which one event never comes.
 const LOST: usize = 2;
-/// Purchases whose payment is captured twice.
-const CONTRADICTED: usize = 3;
+/// Purchases of each scene that the gateway plays.
+const SCENES: usize = 3;
+
+/// An item's units at the beginning, from and to: enough for most of its buyers, not for all.
+const GOODS: (i64, i64) = (80, 150);
 
 /// What is fed, in three parts.
 #[derive(Debug, Default)]
@@ -58,11 +61,11 @@ impl Stream {
             stream: Self::default(),
             placed: Vec::with_capacity(events),
             place: 0,
-            skus: u64::try_from((events / 100).clamp(5, 200)).unwrap_or(5),
+            skus: u64::try_from((events / 100).clamp(5, 500)).unwrap_or(5),
         };
         maker.goods();
         maker.rivals();
-        maker.contradicted();
+        maker.scenes();
         // Of what is left, shares: a third bought, a third counted, the rest profiles, adjustments and junk.
         let budget = events.saturating_sub(maker.count());
         let (late, conflicts) = ((events / 400).clamp(2, 20), (events / 250).clamp(2, 50));
@@ -151,17 +154,8 @@ impl Maker {
     }
 
     fn goods(&mut self) {
-        let received = |sku: String, quantity: i64| Event {
-            topic: "stock",
-            source: "/warehouse/north",
-            id: format!("received-{sku}"),
-            kind: "stock.received",
-            sequence: Some(1),
-            data: json!({ "sku": sku, "quantity": quantity }),
-            key: sku,
-        };
         for at in 0..self.skus {
-            let event = received(format!("sku-{at:03}"), self.dice.between(30, 90));
+            let event = received(format!("sku-{at:03}"), self.dice.between(GOODS.0, GOODS.1));
             let message = self.encode(&event);
             self.stream.opening.push(message);
         }
@@ -177,19 +171,12 @@ impl Maker {
         }
     }
 
-    fn contradicted(&mut self) {
-        for at in 0..CONTRADICTED {
+    fn scenes(&mut self) {
+        let numbers = gateway::SCENES.into_iter().flat_map(|scene| (0..SCENES).map(move |at| (scene, at)));
+        for (scene, at) in numbers {
             // Of an item that nobody else buys, so that the capture is always asked for.
-            let (sku, purchase_id) = (format!("contra-item-{at}"), format!("{}{at}", gateway::CONTRADICTED));
-            let goods = Event {
-                topic: "stock",
-                source: "/warehouse/north",
-                id: format!("received-{sku}"),
-                kind: "stock.received",
-                sequence: Some(1),
-                data: json!({ "sku": sku, "quantity": 5 }),
-                key: sku.clone(),
-            };
+            let (sku, purchase_id) = (format!("{scene}item-{at}"), format!("{scene}{at}"));
+            let goods = received(sku.clone(), 5);
             self.stream.opening.push(goods.binary(self.partitions));
             let event = placing(&purchase_id, "", wire::placed(&purchase_id, 7, &[(sku, 1, 4_200)]));
             self.put(&event);
@@ -326,6 +313,18 @@ impl Trouble {
     }
 }
 
+fn received(sku: String, quantity: i64) -> Event {
+    Event {
+        topic: "stock",
+        source: "/warehouse/north",
+        id: format!("received-{sku}"),
+        kind: "stock.received",
+        sequence: Some(1),
+        data: json!({ "sku": sku, "quantity": quantity }),
+        key: sku,
+    }
+}
+
 fn numbered(kind: &Sequenced, id: &str, number: i64, content: i64) -> Event {
     let (name, data) = (kind.event)(id, content);
     Event {
@@ -351,7 +350,8 @@ fn placing(purchase_id: &str, suffix: &str, data: serde_json::Value) -> Event {
     }
 }
 
-fn cancelling(purchase_id: &str) -> Event {
+/// A customer's second thought.
+pub fn cancelling(purchase_id: &str) -> Event {
     let data = json!({ "purchase_id": purchase_id, "reason": "changed my mind" });
     let id = format!("{purchase_id}-cancelled");
     let key = purchase_id.to_owned();

@@ -85,9 +85,7 @@ pub fn open(record: &Record) -> Option<Opened> {
 
 /// A placed purchase's data.
 pub fn placed(purchase_id: &str, customer: i64, lines: &[(String, i64, i64)]) -> Json {
-    let line = |(sku, quantity, price): &(String, i64, i64)| {
-        json!({ "sku": sku, "quantity": quantity, "unit_price_minor": price })
-    };
+    let line = |(sku, quantity, price): &(String, i64, i64)| json!({ "sku": sku, "quantity": quantity, "unit_price_minor": price });
     json!({
         "purchase_id": purchase_id,
         "customer_id": format!("customer-{customer}"),

@@ -27,7 +27,8 @@ pub async fn run(mut reader: Reader, mut all: oneshot::Receiver<i64>) -> anyhow:
 
 /// The events of the races as producers sent them, each partition's in order.
 pub fn races(topics: &Topics) -> Vec<Opened> {
-    let sent = ["stock.received", "purchase.placed", "activity.counted", "profile.email_changed", "profile.password_changed"];
+    let sent =
+        ["stock.received", "purchase.placed", "activity.counted", "profile.email_changed", "profile.password_changed"];
     let raced = topics.opened.values().filter(|opened| opened.key.starts_with(races::PREFIX));
     raced.filter(|opened| sent.contains(&opened.kind.as_str())).cloned().collect()
 }
