@@ -145,12 +145,11 @@ impl Watch<'_> {
         let ended = self.world.metrics.ended();
         let count = |outcome: &str| ended.get(outcome).copied().unwrap_or_default();
         let standing = self.world.metrics.standing();
+        // Fits a line of eighty columns: a longer one could not be written over.
         format!(
-            "{:>4.1} s  applied {}  refused {}  duplicate {}  dead-lettered {}  |  held {}  waiting {}  parked {}  to read {}",
+            "{:>3.0} s  {} applied, {} dead letters; {} held, {} waiting, {} parked; {} to read",
             self.started.elapsed().as_secs_f64(),
             count("applied"),
-            count("refused"),
-            count("duplicate"),
             count("dead_lettered"),
             standing.held,
             standing.waiting,
