@@ -1,6 +1,7 @@
 //! The `seriatim` command: reads the command line, runs the command, turns its end into an exit code.
 
 mod cli;
+mod demo;
 
 use std::process::ExitCode;
 

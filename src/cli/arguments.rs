@@ -102,8 +102,8 @@ pub struct Demo {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Events to feed
-    // The in-process broker keeps 100,000 records a partition and drops the oldest silently.
-    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(100..=50_000))]
+    // Fewer leave no room for every kind of trouble; more take longer than a minute and pass what the broker keeps.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(500..=20_000))]
     pub events: u32,
 }
 

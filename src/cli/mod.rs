@@ -31,6 +31,7 @@ use self::arguments::{Cli, Command, Config};
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Config(Config::Show(reading)) => config::show(&cli.settings, reading),
+        Command::Demo(demo) => crate::demo::run(demo.seed, demo.events, &cli.settings.sources()),
         Command::Run => run::run(&cli.settings),
         Command::Migrate(action) => migrate::run(&cli.settings, &action),
         Command::Topics(topics) => topics::run(&cli.settings, &topics.action),

@@ -12,6 +12,7 @@ mod load;
 pub mod migrate;
 mod session;
 mod sql;
+pub mod textbook;
 mod trim;
 
 use std::{str::FromStr, sync::Arc, time::Duration};

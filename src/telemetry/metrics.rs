@@ -3,7 +3,7 @@
 //! Labels come from closed sets. A topic is one of the catalog's, a partition one of the topic's; every other label is a
 //! `&'static str`, which the program's own text must contain: an entity's id cannot be one.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -143,6 +143,32 @@ impl Metrics {
     /// If a metric cannot be written in that format.
     pub fn render(&self) -> Result<String, prometheus::Error> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    /// How many records have ended with each outcome, of all topics.
+    #[must_use]
+    pub fn ended(&self) -> BTreeMap<String, u64> {
+        let mut ended = BTreeMap::new();
+        for family in self.records.collect() {
+            for metric in family.get_metric() {
+                let outcome = metric.get_label().iter().find(|label| label.name() == "outcome");
+                let outcome = outcome.map_or_else(String::new, |label| label.value().to_owned());
+                // A counter of whole records, far below where a float becomes inexact.
+                *ended.entry(outcome).or_default() += metric.get_counter().get_value() as u64;
+            }
+        }
+        ended
+    }
+
+    /// What stands in all lanes of this worker, as of the last look at each.
+    #[must_use]
+    pub fn standing(&self) -> LaneGauges {
+        let [lag, held, parked, waiting, quarantined] = self.lane_families().map(|family| {
+            let families = family.collect();
+            let metrics = families.iter().flat_map(|family| family.get_metric());
+            metrics.map(|metric| metric.get_gauge().get_value() as i64).sum()
+        });
+        LaneGauges { lag, held, parked, waiting, quarantined }
     }
 
     /// `count` records of a topic have ended with `outcome`.
@@ -306,6 +332,19 @@ mod tests {
         let text = metrics.render().unwrap();
         assert!(text.contains("seriatim_records_total{outcome=\"applied\",topic=\"stock\"} 5\n"), "{text}");
         assert!(text.contains("seriatim_records_total{outcome=\"duplicate\",topic=\"stock\"} 1\n"), "{text}");
+    }
+
+    #[test]
+    fn sums_are_taken_over_topics_and_lanes() {
+        let metrics = Metrics::new();
+        metrics.records("stock", "applied", 3);
+        metrics.records("purchases", "applied", 2);
+        metrics.records("stock", "refused", 1);
+        metrics.lane("stock", 0, LaneGauges { lag: 7, held: 1, ..LaneGauges::default() });
+        metrics.lane("stock", 1, LaneGauges { lag: 2, parked: 4, ..LaneGauges::default() });
+        let ended = metrics.ended();
+        assert_eq!((ended["applied"], ended["refused"], ended.len()), (5, 1, 2));
+        assert_eq!(metrics.standing(), LaneGauges { lag: 9, held: 1, parked: 4, ..LaneGauges::default() });
     }
 
     #[test]
