@@ -109,6 +109,8 @@ pub struct Lane {
     pub(super) failures: Vec<i64>,
     /// Bytes of the held and waiting records.
     pub(super) held_bytes: i64,
+    /// Why the database refuses what drains, if it does.
+    pub(super) drain_condemned: Option<String>,
     /// The saga that lives with this lane's entities, if one does.
     pub(super) saga_name: Option<&'static str>,
 }
@@ -132,6 +134,7 @@ impl Lane {
             now,
             failures: Vec::new(),
             held_bytes: 0,
+            drain_condemned: None,
         }
     }
 
@@ -230,6 +233,11 @@ impl Lane {
         Step::Decided(Box::new(self.finish(inputs, relayed)))
     }
 
+    /// The database refuses what the draining entity would write: its next drain counts as a failure.
+    pub fn condemn_drain(&mut self, error: String) {
+        self.drain_condemned = Some(error);
+    }
+
     /// Takes in what was loaded after [`Step::Short`].
     pub fn answer(&mut self, needs: Needs, loaded: Vec<Vec<Row>>) {
         self.state.answer(needs, loaded);
@@ -242,6 +250,7 @@ impl Lane {
         self.incarnation = decided.commit.incarnation;
         self.last.clone_from(&decided.commit.last);
         self.relayed = decided.commit.relayed;
+        self.drain_condemned = None;
         self.state.age(self.limits.cached_rows_max);
     }
 

@@ -164,6 +164,9 @@ impl Lane {
         let Some(quarantine) = rows.find(|row| row.status == "draining") else { return };
         drop(rows);
         let entity_id = quarantine.entity_id;
+        if let Some(error) = self.drain_condemned.clone() {
+            return self.put_in_quarantine(&entity_id, "failure", &error);
+        }
         let Some(page) = self.parked_page(&entity_id, self.limits.drain_max) else { return };
         for parked in page {
             // It leaves the queue first: if it fails again it is put back to the front.

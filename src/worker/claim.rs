@@ -4,6 +4,8 @@
 //! if Kafka shows no other store's offsets: nobody redoes history into an empty database. Is it the same
 //! topic? What the lane read last must still stand there, or lie before what is kept with nothing unread lost.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use uuid::Uuid;
 
 use super::writer::Shared;
@@ -55,12 +57,14 @@ impl From<Error> for Failure {
 /// Rows read at once when a lane is loaded.
 const PAGE_ROWS: usize = 1000;
 
-/// Claims a lane. `identity`: the store's.
+/// Claims a lane. `identity`: the store's. `held`: whether the group gives the lane to us still; a claim that is
+/// made after that only disturbs the next owner.
 pub(super) async fn claim(
     shared: &Shared,
     cluster: &Cluster,
     lane: &LaneId,
     identity: &str,
+    held: &AtomicBool,
 ) -> Result<Claimed, Failure> {
     let mut session = shared.store.session().await?;
     let timeout = shared.settings.metadata_timeout;
@@ -68,6 +72,9 @@ pub(super) async fn claim(
         cluster.watermarks(lane, timeout).await.map_err(|error| Failure::Later(format!("{lane}: {error}")))?;
     if session.peek(lane).await?.is_none() {
         refuse_foreign_store(shared, cluster, lane, identity).await?;
+    }
+    if !held.load(Ordering::SeqCst) {
+        return Err(Failure::Later(format!("{lane}: the group has taken it away")));
     }
     let token = Uuid::new_v4().to_string();
     let (row, now) = session.claim(lane, &token, &shared.settings.owner, low).await?;
@@ -112,12 +119,12 @@ async fn refuse_foreign_store(
 /// Where reading begins, one record early where possible.
 fn starting_point(row: &LaneRow, low: i64, high: i64) -> Result<(i64, Option<LastRecord>), String> {
     let (lane, next) = (&row.lane, row.fence.next_offset);
-    let Some(last) = row.last.clone() else {
-        return Ok((next.max(low), None));
-    };
     if next > high {
         return Err(format!("{lane}: offset {next} is beyond the end {high}: the topic was made anew or truncated"));
     }
+    let Some(last) = row.last.clone() else {
+        return Ok((next.max(low), None));
+    };
     if low > next {
         return Err(format!(
             "{lane}: offset {next} is not kept any more, the oldest is {low}: records were lost unread"
@@ -193,5 +200,7 @@ mod tests {
     #[test]
     fn a_topic_that_ends_before_what_was_read_halts() {
         assert!(starting_point(&row(10, Some(9)), 0, 3).unwrap_err().contains("made anew"));
+        // Also if nothing was read of it: it began where an older topic had kept its first record.
+        assert!(starting_point(&row(10, None), 0, 3).unwrap_err().contains("made anew"));
     }
 }

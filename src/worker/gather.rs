@@ -21,8 +21,9 @@ impl Writer {
         let orders = self.gather_commands().await?;
         let timers = self.gather_timers().await?;
         let settings = &self.shared.settings;
-        let lanes = self.slots.len().max(1);
-        // Every lane has its share, so that a full one does not starve the others of the transaction.
+        // Every lane that has records gets its share, so that a full one does not starve the others of the
+        // transaction, and a single one fills it.
+        let lanes = self.slots.values().filter(|slot| slot.has_records()).count().max(1);
         let (records, bytes) = ((settings.records_max / lanes).max(1), (settings.bytes_max / lanes).max(1));
         for (id, slot) in &mut self.slots {
             if let Err(error) = slot.take_in(records, bytes) {
@@ -67,7 +68,7 @@ impl Writer {
             let slot = self.slots.get_mut(&id).expect("taken from the slots above");
             let first = slot.next_timer.unwrap_or(now);
             let Some(end) = slot.end.filter(|end| end.asked_at >= first) else {
-                if !slot.asking_end {
+                if !slot.asking_end && slot.ask_end_after.is_none_or(|after| Instant::now() >= after) {
                     slot.asking_end = true;
                     self.tell(Report::AskEnd(id, now));
                 }
@@ -83,7 +84,12 @@ impl Writer {
     async fn load_due(&mut self, id: &LaneId, until: i64) -> Result<Vec<Row>, String> {
         let limit = self.shared.settings.timers_per_batch_max;
         let prefix = vec![Value::text(&id.topic), Value::Int(id.partition.into())];
-        let mut rows = self.load_one(&TIMER, Want::Scan { prefix, after: None, limit: limit + 1 }).await?;
+        let want = Want::Scan { prefix, after: None, limit: limit + 1 };
+        let mut rows = match self.session.load(&[(&TIMER, want)]).await {
+            Ok(mut rows) => rows.pop().unwrap_or_default(),
+            // The timer stays due, and is looked for again in the next round.
+            Err(error) => return self.note_failure(&error).await.map(|()| Vec::new()),
+        };
         let due = |row: &Row| Timer::read(row).map_or(i64::MAX, |timer| timer.due.0);
         let count = rows.iter().take(limit).take_while(|row| due(row) <= until).count();
         let slot = self.slots.get_mut(id).expect("the lane is served by this writer");
@@ -94,7 +100,10 @@ impl Writer {
 
     async fn load_one(&mut self, table: &'static Table, want: Want) -> Result<Vec<Row>, String> {
         match self.session.load(&[(table, want)]).await {
-            Ok(mut rows) => Ok(rows.pop().unwrap_or_default()),
+            Ok(mut rows) => {
+                self.failures = 0;
+                Ok(rows.pop().unwrap_or_default())
+            }
             // They will still be there in the next round.
             Err(error) => self.note_failure(&error).await.map(|()| Vec::new()),
         }

@@ -2,9 +2,8 @@
 //! way, and how far all of them are acknowledged.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
-    time::Instant,
 };
 
 use super::slot::Shown;
@@ -15,8 +14,8 @@ use crate::core::{fence::Position, message::Message, record::LaneId};
 pub(super) struct Link {
     pub(super) queue: VecDeque<Message>,
     pub(super) bytes_in_flight: usize,
-    /// The producer refuses its first message; not before this is it tried again.
-    pub(super) blocked_until: Option<Instant>,
+    /// Its first message is under way by itself; it stays in the queue until it is acknowledged.
+    pub(super) probing: bool,
 }
 
 /// What one lane sends.
@@ -26,6 +25,8 @@ pub(super) struct Outgoing {
     pub(super) links: BTreeMap<LaneId, Link>,
     /// Messages handed over or read and not yet at the head of the acknowledged run, in order.
     window: VecDeque<(Position, bool)>,
+    /// Acknowledged before a restart, and behind one that was not: these are not sent again.
+    acknowledged: BTreeSet<Position>,
     /// The last position that was queued here.
     queued: Position,
     /// The last position that is known to be committed.
@@ -35,6 +36,9 @@ pub(super) struct Outgoing {
     pub(super) queued_bytes: usize,
 }
 
+/// Messages of one lane that wait behind one without acknowledgement, at most: small ones are bounded too.
+const WINDOW_MAX: usize = 100_000;
+
 impl Outgoing {
     /// From what the lane's row says is acknowledged; whatever stands in the table after that is sent first.
     pub(super) fn new(relayed: Position, shown: Arc<Shown>) -> Self {
@@ -42,6 +46,7 @@ impl Outgoing {
             shown,
             links: BTreeMap::new(),
             window: VecDeque::new(),
+            acknowledged: BTreeSet::new(),
             queued: relayed,
             committed: relayed,
             behind: true,
@@ -54,7 +59,8 @@ impl Outgoing {
         let Some(last) = messages.last() else { return };
         self.committed = self.committed.max(last.position);
         let bytes: usize = messages.iter().map(Message::bytes).sum();
-        if self.behind || (self.queued_bytes > 0 && self.queued_bytes + bytes > bytes_max) {
+        let too_many = self.window.len() + messages.len() > WINDOW_MAX;
+        if self.behind || too_many || (self.queued_bytes > 0 && self.queued_bytes + bytes > bytes_max) {
             self.behind = true;
             return;
         }
@@ -62,16 +68,24 @@ impl Outgoing {
     }
 
     /// Takes a page of the table, read after [`Outgoing::read_after`]. `whole`: the table holds no more for now.
-    pub(super) fn read(&mut self, messages: Vec<Message>, whole: bool) {
-        messages
-            .into_iter()
-            .filter(|message| message.position > self.queued)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .for_each(|message| self.queue(message));
+    /// Says whether there was anything new in it.
+    pub(super) fn read(&mut self, messages: Vec<Message>, whole: bool) -> bool {
+        let before = self.queued;
+        for message in messages {
+            if message.position > self.queued {
+                self.queue(message);
+            }
+        }
+        self.advance();
         if whole && self.queued >= self.committed {
             self.behind = false;
         }
+        self.queued > before
+    }
+
+    /// Whether there is room for a page of the table.
+    pub(super) fn has_room(&self, bytes_max: usize) -> bool {
+        self.queued_bytes < bytes_max / 2 && self.window.len() < WINDOW_MAX / 2
     }
 
     /// Where the next page of the table begins.
@@ -81,24 +95,54 @@ impl Outgoing {
 
     fn queue(&mut self, message: Message) {
         self.queued = message.position;
-        self.queued_bytes += message.bytes();
-        self.window.push_back((message.position, false));
-        self.links.entry(message.to.clone()).or_default().queue.push_back(message);
+        let done = self.acknowledged.remove(&message.position);
+        self.window.push_back((message.position, done));
+        if !done {
+            self.queued_bytes += message.bytes();
+            self.links.entry(message.to.clone()).or_default().queue.push_back(message);
+        }
     }
 
     /// A message was acknowledged.
     pub(super) fn acknowledge(&mut self, position: Position) {
         let Ok(at) = self.window.binary_search_by(|(known, _)| known.cmp(&position)) else { return };
         self.window[at].1 = true;
+        self.advance();
+    }
+
+    /// A message is not under way any more. `probe`: it was sent by itself; its position, and whether it was taken.
+    pub(super) fn land(&mut self, to: &LaneId, bytes: usize, probe: Option<(Position, bool)>) {
+        let Some(link) = self.links.get_mut(to) else { return };
+        link.bytes_in_flight = link.bytes_in_flight.saturating_sub(bytes);
+        let Some((position, taken)) = probe else { return };
+        // After a restart the link is another one, and may have the message still to send.
+        let first = link.queue.front().is_some_and(|message| message.position == position);
+        if std::mem::replace(&mut link.probing, false) && taken && first {
+            link.queue.pop_front();
+            self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// Messages that were sent by themselves and have no answer are to be sent again.
+    pub(super) fn end_probes(&mut self) {
+        for link in self.links.values_mut().filter(|link| link.probing) {
+            link.probing = false;
+            link.bytes_in_flight = 0;
+        }
+    }
+
+    fn advance(&mut self) {
         while let Some((position, true)) = self.window.front() {
             self.shown.set_relayed(*position);
             self.window.pop_front();
         }
     }
 
-    /// Begins again from the first message that is not acknowledged.
+    /// Begins again from the first message that is not acknowledged. Those behind it that are acknowledged went
+    /// over other links: the producer lets nothing of a link pass a failed message of it.
     pub(super) fn restart(&mut self) {
         self.queued = self.shown.relayed();
+        self.acknowledged.extend(self.window.iter().filter(|(_, done)| *done).map(|(position, _)| *position));
         self.window.clear();
         self.links.clear();
         self.queued_bytes = 0;
@@ -156,9 +200,10 @@ mod tests {
         let mut outgoing = Outgoing::new(Position::default(), Arc::new(Shown::default()));
         outgoing.hand(vec![message(2, 0)], 10_000);
         assert!(outgoing.links.is_empty());
-        outgoing.read(vec![message(1, 0)], true);
+        assert!(outgoing.read(vec![message(1, 0)], true));
         assert!(outgoing.behind, "the page was read before the hand-over's commit could be in it");
-        outgoing.read(vec![message(2, 0)], true);
+        assert!(!outgoing.read(Vec::new(), true), "nothing new: the reader waits before it asks again");
+        assert!(outgoing.read(vec![message(2, 0)], true));
         assert!(!outgoing.behind);
     }
 
@@ -179,5 +224,28 @@ mod tests {
         outgoing.restart();
         assert_eq!(outgoing.read_after(), Position { batch: 1, index: 0 });
         assert!(outgoing.behind);
+    }
+
+    #[test]
+    fn what_was_acknowledged_behind_a_failure_is_not_sent_again() {
+        let mut outgoing = outgoing();
+        let elsewhere = Message { to: LaneId { topic: "other".to_owned(), partition: 0 }, ..message(1, 1) };
+        outgoing.hand(vec![message(1, 0), elsewhere.clone(), message(1, 2)], 10_000);
+        outgoing.acknowledge(elsewhere.position);
+        outgoing.restart();
+        outgoing.restart();
+        outgoing.read(vec![message(1, 0), elsewhere.clone(), message(1, 2)], true);
+        assert!(!outgoing.links.contains_key(&elsewhere.to));
+        outgoing.acknowledge(Position { batch: 1, index: 0 });
+        assert_eq!(outgoing.shown.relayed(), elsewhere.position);
+    }
+
+    #[test]
+    fn small_messages_behind_a_blocked_one_are_bounded_too() {
+        let mut outgoing = outgoing();
+        let count = i64::try_from(super::WINDOW_MAX).unwrap();
+        outgoing.hand((0..count).map(|index| message(1, index)).collect(), usize::MAX);
+        outgoing.hand(vec![message(2, 0)], usize::MAX);
+        assert!(outgoing.behind && !outgoing.has_room(usize::MAX));
     }
 }

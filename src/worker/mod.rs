@@ -8,12 +8,15 @@ pub mod clock;
 mod gather;
 mod link;
 mod load;
+mod probe;
 mod relay;
 mod router;
 pub mod settings;
 pub mod slot;
 mod start;
 mod tell;
+#[cfg(test)]
+mod testing;
 mod transact;
 mod writer;
 

@@ -30,8 +30,8 @@ use crate::{
 #[derive(Debug)]
 enum Order {
     Open(LaneId, Position, Arc<Shown>),
-    Hand(LaneId, Vec<Message>),
-    Close(LaneId),
+    Hand(LaneId, Arc<Shown>, Vec<Message>),
+    Close(LaneId, Arc<Shown>),
     /// Answer when all that was handed over is acknowledged, then end.
     Finish(oneshot::Sender<()>),
 }
@@ -48,16 +48,16 @@ impl Handle {
         self.send(Order::Open(lane.id().clone(), lane.relayed(), Arc::clone(shown)));
     }
 
-    /// A lane's batch is durable.
-    pub(super) fn hand(&self, lane: &LaneId, messages: Vec<Message>) {
+    /// A lane's batch is durable. `shown` says in which opening of the lane.
+    pub(super) fn hand(&self, lane: &LaneId, shown: &Arc<Shown>, messages: Vec<Message>) {
         if !messages.is_empty() {
-            self.send(Order::Hand(lane.clone(), messages));
+            self.send(Order::Hand(lane.clone(), Arc::clone(shown), messages));
         }
     }
 
-    /// The lane is another worker's: nothing more of it is sent.
-    pub(super) fn close(&self, lane: &LaneId) {
-        self.send(Order::Close(lane.clone()));
+    /// This opening of the lane has ended: nothing more of it is sent.
+    pub(super) fn close(&self, lane: &LaneId, shown: &Arc<Shown>) {
+        self.send(Order::Close(lane.clone(), Arc::clone(shown)));
     }
 
     /// Waits until all that was handed over is acknowledged.
@@ -76,35 +76,43 @@ impl Handle {
 
 /// A message under way.
 #[derive(Debug)]
-struct Flight {
-    lane: LaneId,
-    to: LaneId,
-    position: Position,
-    bytes: usize,
+pub(super) struct Flight {
+    pub(super) lane: LaneId,
+    pub(super) to: LaneId,
+    pub(super) position: Position,
+    pub(super) bytes: usize,
     /// Which opening of the lane sent it.
-    opening: u64,
+    pub(super) opening: u64,
+    /// It went through the producer for partitions that refuse.
+    pub(super) probe: bool,
 }
 
-struct Relay {
-    shared: Shared,
-    kafka: kafka::Settings,
+pub(super) struct Relay {
+    pub(super) shared: Shared,
+    pub(super) kafka: kafka::Settings,
     session: Box<dyn Session>,
     producer: Option<Producer>,
-    reports: mpsc::UnboundedReceiver<Report>,
-    reporting: mpsc::UnboundedSender<Report>,
+    pub(super) reports: mpsc::UnboundedReceiver<Report>,
+    pub(super) reporting: mpsc::UnboundedSender<Report>,
     orders: mpsc::UnboundedReceiver<Order>,
-    lanes: BTreeMap<LaneId, (u64, Outgoing)>,
-    flights: BTreeMap<u64, Flight>,
-    next_tag: u64,
+    pub(super) lanes: BTreeMap<LaneId, (u64, Outgoing)>,
+    pub(super) flights: BTreeMap<u64, Flight>,
+    pub(super) next_tag: u64,
     next_opening: u64,
     failures: u32,
     finishing: Option<oneshot::Sender<()>>,
     /// A message was not acknowledged: nothing more goes through this producer.
     broken: bool,
+    /// Partitions that did not take a message, until they take one: not before this are they tried again, each
+    /// time later, one message at a time and with a producer of their own, so that they do not stop the others.
+    pub(super) refusing: BTreeMap<LaneId, (Instant, Duration)>,
+    pub(super) prober: Option<Producer>,
+    /// A message was refused again: nothing more goes through this prober.
+    pub(super) prober_broken: bool,
 }
 
 /// How long reports of a purged producer are waited for.
-const PURGE_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const PURGE_DEADLINE: Duration = Duration::from_secs(10);
 /// A wait is never longer: blocked links are tried again.
 const WAIT_MAX: Duration = Duration::from_millis(200);
 
@@ -132,6 +140,9 @@ pub(super) async fn start(
         failures: 0,
         finishing: None,
         broken: false,
+        refusing: BTreeMap::new(),
+        prober: None,
+        prober_broken: false,
     };
     Ok((Handle { orders }, tokio::spawn(relay.run())))
 }
@@ -147,6 +158,9 @@ impl Relay {
             }
             if self.broken {
                 self.restart().await?;
+            }
+            if self.prober_broken {
+                self.replace_prober().await;
             }
             let read = self.read_tables().await?;
             let sent = match self.send_all() {
@@ -195,25 +209,28 @@ impl Relay {
                 self.next_opening += 1;
                 self.lanes.insert(lane, (self.next_opening, Outgoing::new(relayed, shown)));
             }
-            Order::Hand(lane, messages) => {
-                if let Some((_, outgoing)) = self.lanes.get_mut(&lane) {
+            // Another writer may have opened the lane meanwhile: what an earlier opening has committed was in the
+            // table before that, and its end is not the end of the later one.
+            Order::Hand(lane, shown, messages) => {
+                let outgoing = self.lanes.get_mut(&lane).map(|(_, outgoing)| outgoing);
+                if let Some(outgoing) = outgoing.filter(|outgoing| Arc::ptr_eq(&outgoing.shown, &shown)) {
                     outgoing.hand(messages, self.shared.settings.queue_bytes_max);
                 }
             }
-            Order::Close(lane) => {
-                self.lanes.remove(&lane);
+            Order::Close(lane, shown) => {
+                if self.lanes.get(&lane).is_some_and(|(_, outgoing)| Arc::ptr_eq(&outgoing.shown, &shown)) {
+                    self.lanes.remove(&lane);
+                }
             }
             Order::Finish(done) => self.finishing = Some(done),
         }
     }
 
-    fn take_report(&mut self, report: Report) {
+    pub(super) fn take_report(&mut self, report: Report) {
         let Some(flight) = self.flights.remove(&report.tag) else { return };
         let outgoing = self.lanes.get_mut(&flight.lane).filter(|(opening, _)| *opening == flight.opening);
         if let Some((_, outgoing)) = outgoing {
-            if let Some(link) = outgoing.links.get_mut(&flight.to) {
-                link.bytes_in_flight = link.bytes_in_flight.saturating_sub(flight.bytes);
-            }
+            outgoing.land(&flight.to, flight.bytes, flight.probe.then_some((flight.position, report.result.is_ok())));
             if report.result.is_ok() {
                 outgoing.acknowledge(flight.position);
             }
@@ -221,11 +238,16 @@ impl Relay {
         match report.result {
             Ok(()) => {
                 self.failures = 0;
+                self.refusing.remove(&flight.to);
                 self.shared.metrics.relay_acknowledged(&flight.to.topic, 1);
             }
             Err(failure) => {
-                tracing::warn!(to = %flight.to, error = %failure.error, "a message was not acknowledged");
-                self.broken = true;
+                // The first one tells where it fails; those after it go down with the producer.
+                let broken = if flight.probe { &mut self.prober_broken } else { &mut self.broken };
+                if !std::mem::replace(broken, true) {
+                    tracing::warn!(to = %flight.to, error = %failure.error, "a message was not acknowledged");
+                    self.refuse(flight.to);
+                }
             }
         }
     }
@@ -240,7 +262,7 @@ impl Relay {
         }
         self.broken = false;
         // Reports that did not come in time are lost with the client; their tags are never used again.
-        self.flights.clear();
+        self.flights.retain(|_, flight| flight.probe);
         for (_, outgoing) in self.lanes.values_mut() {
             outgoing.restart();
         }
@@ -253,11 +275,12 @@ impl Relay {
         Ok(())
     }
 
-    /// Reads the next page of every lane that is behind and has room. Whether there was any.
+    /// Reads the next page of every lane that is behind and has room. Whether there was anything new in them: if
+    /// not, a lane that misses something asks again after a moment, not at once.
     async fn read_tables(&mut self) -> Result<bool, String> {
         let bytes_max = self.shared.settings.queue_bytes_max;
-        let behind =
-            self.lanes.iter().filter(|(_, (_, outgoing))| outgoing.behind && outgoing.queued_bytes < bytes_max / 2);
+        let mut news = false;
+        let behind = self.lanes.iter().filter(|(_, (_, outgoing))| outgoing.behind && outgoing.has_room(bytes_max));
         let behind: Vec<(LaneId, Position)> =
             behind.map(|(id, (_, outgoing))| (id.clone(), outgoing.read_after())).collect();
         for (id, after) in &behind {
@@ -278,10 +301,10 @@ impl Relay {
             let whole = rows.len() < limit;
             let messages = rows.iter().filter_map(|row| Outbox::read(row)).map(Message::from_row).collect();
             if let Some((_, outgoing)) = self.lanes.get_mut(id) {
-                outgoing.read(messages, whole);
+                news |= outgoing.read(messages, whole);
             }
         }
-        Ok(!behind.is_empty())
+        Ok(news)
     }
 
     /// Sends what may be sent. Whether anything was; an error: this producer sends no more.
@@ -289,9 +312,11 @@ impl Relay {
         let Some(producer) = &self.producer else { return Ok(false) };
         let link_bytes_max = self.shared.settings.link_bytes_max;
         let mut sent = false;
+        let (mut refused, mut probes) = (Vec::new(), Vec::new());
         for (id, (opening, outgoing)) in &mut self.lanes {
             for (to, link) in &mut outgoing.links {
-                if link.blocked_until.is_some_and(|until| Instant::now() < until) {
+                if self.refusing.contains_key(to) || link.probing {
+                    probes.push((id.clone(), to.clone()));
                     continue;
                 }
                 while let Some(message) = link.queue.front() {
@@ -301,27 +326,34 @@ impl Relay {
                     }
                     match producer.send(message, self.next_tag) {
                         Ok(()) => {}
-                        Err(SendError::Full) => return Ok(sent),
                         Err(SendError::Opening) => break,
+                        Err(SendError::Full) => {
+                            refused.into_iter().for_each(|to| self.refuse(to));
+                            return Ok(sent);
+                        }
                         Err(SendError::Fatal(error)) => return Err(error),
                         Err(SendError::Refused(error)) => {
                             tracing::error!(to = %to, error = %error, "a message cannot be sent; its link waits");
-                            link.blocked_until = Some(Instant::now() + self.shared.settings.relay_retry_max);
+                            refused.push(to.clone());
                             break;
                         }
                     }
                     let position = message.position;
-                    let flight = Flight { lane: id.clone(), to: to.clone(), position, bytes, opening: *opening };
+                    let flight =
+                        Flight { lane: id.clone(), to: to.clone(), position, bytes, opening: *opening, probe: false };
                     self.flights.insert(self.next_tag, flight);
                     self.next_tag += 1;
                     link.bytes_in_flight += bytes;
-                    link.blocked_until = None;
                     outgoing.queued_bytes = outgoing.queued_bytes.saturating_sub(bytes);
                     link.queue.pop_front();
                     self.shared.metrics.relay_sent(&to.topic, 1);
                     sent = true;
                 }
             }
+        }
+        refused.into_iter().for_each(|to| self.refuse(to));
+        for (id, to) in probes {
+            sent |= self.probe(&id, &to)?;
         }
         Ok(sent)
     }
@@ -332,3 +364,7 @@ impl Relay {
         self.shared.metrics.relay_in_flight(bytes.sum());
     }
 }
+
+#[cfg(test)]
+#[path = "relay_tests.rs"]
+mod tests;

@@ -3,8 +3,11 @@
 //! a lane disturb each other less and less, and the fence lets one of them make progress.
 
 use std::{
-    collections::BTreeMap,
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -17,7 +20,7 @@ use super::{
 };
 use crate::{
     admin::Lanes,
-    core::record::LaneId,
+    core::{batch::AlarmKind, record::LaneId},
     kafka::{Cluster, Consumer, Event, Inbox},
     telemetry::LaneGauges,
 };
@@ -27,7 +30,7 @@ enum Standing {
     /// It is being claimed.
     Claiming,
     /// A writer serves it.
-    Open { writer: usize, shown: Arc<Shown> },
+    Open { writer: usize, shown: Arc<Shown>, since: Instant },
     /// It is not claimed until its pause is over.
     Resting,
     /// An operator must look.
@@ -37,10 +40,12 @@ enum Standing {
 /// A lane that the group gives.
 struct Given {
     standing: Standing,
-    /// Told apart from an earlier giving of the same lane.
-    giving: u64,
+    /// One claim and what comes of it: whatever is told of an earlier one does not count.
+    opening: u64,
     /// The pause before the next claim.
     pause: Duration,
+    /// False once the group has taken the lane away: a claim that still waits for its turn is not made.
+    held: Arc<AtomicBool>,
 }
 
 /// Answers of the tasks that the router starts.
@@ -60,7 +65,10 @@ pub(super) struct Router {
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) reports: mpsc::UnboundedReceiver<Report>,
     given: BTreeMap<LaneId, Given>,
-    givings: u64,
+    openings: u64,
+    /// Lanes with a claim under way. Never two of one lane: the one that is made first would be answered last,
+    /// and its lane be opened with a token that the other has replaced.
+    claiming: BTreeSet<LaneId>,
     answers: mpsc::UnboundedReceiver<Answer>,
     answering: mpsc::UnboundedSender<Answer>,
     /// Claims made at once; each has a connection of its own.
@@ -92,7 +100,8 @@ impl Router {
             events,
             reports,
             given: BTreeMap::new(),
-            givings: 0,
+            openings: 0,
+            claiming: BTreeSet::new(),
             answers,
             answering,
             claims: Arc::new(Semaphore::new(CLAIMS_MAX)),
@@ -135,9 +144,15 @@ impl Router {
             Event::Tail { lane, offset } => self.order(&lane, Order::Tail(lane.clone(), offset)),
             Event::Lost { lane, why } => {
                 tracing::error!(topic = %lane.topic, partition = lane.partition, error = %why, "reading has failed");
-                self.reclaim(&lane, false);
+                // One that is being claimed, or rests, reads nothing: that was its last opening.
+                if let Some(Given { standing: Standing::Open { .. }, .. }) = self.given.get(&lane) {
+                    self.reclaim(&lane, false);
+                }
             }
-            Event::Stalled(lane) => return Err(format!("{lane}: records are there and none is delivered")),
+            Event::Stalled(lane) => {
+                self.shared.metrics.stall();
+                return Err(format!("{lane}: records are there and none is delivered"));
+            }
             Event::Fatal(error) => return Err(format!("the Kafka client has ended: {error}")),
         }
         Ok(())
@@ -146,54 +161,74 @@ impl Router {
     fn give(&mut self, lane: LaneId) {
         let known = self.shared.catalog.partitions_of(&lane.topic).is_some_and(|count| lane.partition < count);
         tracing::info!(topic = %lane.topic, partition = lane.partition, "the group gives a lane");
-        self.givings += 1;
         let standing = if known { Standing::Claiming } else { Standing::Refused };
-        let given = Given { standing, giving: self.givings, pause: self.shared.settings.claim_pause_min };
+        let (opening, pause) = (self.next_opening(), self.shared.settings.claim_pause_min);
+        let given = Given { standing, opening, pause, held: Arc::new(AtomicBool::new(true)) };
         self.given.insert(lane.clone(), given);
         if known {
-            self.claim(lane, self.givings);
+            self.claim(&lane);
         } else {
             let topic = &lane.topic;
             tracing::error!(topic = %topic, partition = lane.partition, "the topic has more partitions than are in force");
+            self.shared.metrics.alarm(AlarmKind::Halt.as_str());
         }
     }
 
     fn take_away(&mut self, lane: &LaneId) {
         tracing::info!(topic = %lane.topic, partition = lane.partition, "the group takes a lane away");
         self.order(lane, Order::Close(lane.clone()));
-        self.given.remove(lane);
+        if let Some(given) = self.given.remove(lane) {
+            given.held.store(false, Ordering::SeqCst);
+        }
         self.shared.metrics.lane_gone(&lane.topic, lane.partition);
     }
 
-    fn claim(&self, lane: LaneId, giving: u64) {
+    fn next_opening(&mut self) -> u64 {
+        self.openings += 1;
+        self.openings
+    }
+
+    /// Claims a lane, if no claim of it is under way; the answer to that one starts the next.
+    fn claim(&mut self, lane: &LaneId) {
+        let Some(given) = self.given.get(lane) else { return };
+        let (opening, held) = (given.opening, Arc::clone(&given.held));
+        if !self.claiming.insert(lane.clone()) {
+            return;
+        }
         let (shared, cluster, identity) = (self.shared.clone(), self.cluster.clone(), self.identity.clone());
-        let (claims, answering) = (Arc::clone(&self.claims), self.answering.clone());
+        let (claims, answering, lane) = (Arc::clone(&self.claims), self.answering.clone(), lane.clone());
         tokio::spawn(async move {
-            // Never closed, so a permit is always given in the end.
-            let _permit = claims.acquire_owned().await;
-            let claimed = claim::claim(&shared, &cluster, &lane, &identity).await;
-            let _gone = answering.send(Answer::Claimed(lane, giving, Box::new(claimed)));
+            let claimed = tokio::spawn({
+                let lane = lane.clone();
+                async move {
+                    // Never closed, so a permit is always given in the end.
+                    let _permit = claims.acquire_owned().await;
+                    claim::claim(&shared, &cluster, &lane, &identity, &held).await
+                }
+            });
+            let claimed = claimed.await.unwrap_or_else(|_| Err(Failure::Stop(format!("claiming {lane} has panicked"))));
+            let _gone = answering.send(Answer::Claimed(lane, opening, Box::new(claimed)));
         });
     }
 
     fn take_answer(&mut self, answer: Answer) -> Result<(), String> {
         match answer {
-            Answer::Claimed(lane, giving, claimed) => {
-                if self.given.get(&lane).is_some_and(|given| given.giving == giving) {
-                    return self.take_claim(lane, *claimed);
+            Answer::Claimed(lane, opening, claimed) => {
+                self.claiming.remove(&lane);
+                match self.given.get(&lane) {
+                    Some(given) if given.opening == opening => return self.take_claim(lane, *claimed),
+                    // Taken away and given again meanwhile: that claim was not for this giving.
+                    Some(Given { standing: Standing::Claiming, .. }) => self.claim(&lane),
+                    Some(_) | None => {}
                 }
             }
-            Answer::ClaimAgain(lane, giving) => {
-                if let Some(given) = self.given.get_mut(&lane).filter(|given| given.giving == giving) {
+            Answer::ClaimAgain(lane, opening) => {
+                if let Some(given) = self.given.get_mut(&lane).filter(|given| given.opening == opening) {
                     given.standing = Standing::Claiming;
-                    self.claim(lane, giving);
+                    self.claim(&lane);
                 }
             }
-            Answer::End(lane, Some(end)) => self.order(&lane, Order::End(lane.clone(), end)),
-            Answer::End(lane, None) => {
-                // Asked for again by the next look at the due timer.
-                self.order(&lane, Order::End(lane.clone(), End { asked_at: i64::MIN, offset: i64::MAX }));
-            }
+            Answer::End(lane, end) => self.order(&lane, Order::End(lane.clone(), end)),
         }
         Ok(())
     }
@@ -202,6 +237,7 @@ impl Router {
         match claimed {
             Ok(claimed) => {
                 self.shared.metrics.claim("claimed");
+                self.shared.health.store_answers(true);
                 self.open(lane, claimed);
             }
             Err(Failure::Later(error)) => {
@@ -211,6 +247,7 @@ impl Router {
             }
             Err(Failure::Refused(error)) => {
                 self.shared.metrics.claim("refused");
+                self.shared.metrics.alarm(AlarmKind::Halt.as_str());
                 tracing::error!(topic = %lane.topic, partition = lane.partition, error = %error, "a lane is not claimed");
                 if let Some(given) = self.given.get_mut(&lane) {
                     given.standing = Standing::Refused;
@@ -222,11 +259,12 @@ impl Router {
     }
 
     fn open(&mut self, lane: LaneId, claimed: Claimed) {
+        let Some(opening) = self.given.get(&lane).map(|given| given.opening) else { return };
         let writer = self.least_busy();
         let settings = &self.shared.settings;
         let waker = Arc::clone(&self.writers[writer].waker);
         let inbox = Inbox::new(settings.inbox_records, settings.inbox_bytes, waker);
-        let mut slot = Slot::new(claimed.lane, Arc::clone(&inbox), claimed.verify, claimed.next_timer);
+        let mut slot = Slot::new(opening, claimed.lane, Arc::clone(&inbox), claimed.verify, claimed.next_timer);
         let shown = Arc::clone(&slot.shown);
         tracing::info!(
             topic = %lane.topic,
@@ -237,13 +275,13 @@ impl Router {
         );
         if let Some(why) = claimed.halted {
             tracing::error!(topic = %lane.topic, partition = lane.partition, error = %why, "the lane has halted");
-            self.shared.metrics.alarm(crate::core::batch::AlarmKind::Halt.as_str());
+            self.shared.metrics.alarm(AlarmKind::Halt.as_str());
             slot.halt(why, None);
         } else {
             self.consumer.open(lane.clone(), claimed.read_from, inbox);
         }
         if let Some(given) = self.given.get_mut(&lane) {
-            given.standing = Standing::Open { writer, shown };
+            given.standing = Standing::Open { writer, shown, since: Instant::now() };
         }
         let _ended = self.writers[writer].orders.send(Order::Open(Box::new(slot)));
     }
@@ -261,9 +299,11 @@ impl Router {
     fn take_report(&mut self, report: Report) -> Result<(), String> {
         match report {
             Report::Fatal(error) => return Err(error),
-            Report::Lost { lane, at_once } => {
-                self.consumer.close(lane.clone());
-                self.reclaim(&lane, at_once);
+            Report::Lost { lane, opening, at_once } => {
+                if self.given.get(&lane).is_some_and(|given| given.opening == opening) {
+                    self.consumer.close(lane.clone());
+                    self.reclaim(&lane, at_once);
+                }
             }
             Report::AskEnd(lane, asked_at) => {
                 let (cluster, answering) = (self.cluster.clone(), self.answering.clone());
@@ -278,22 +318,30 @@ impl Router {
         Ok(())
     }
 
-    /// Claims a lane again: at once, or after a pause that grows until the group gives it anew.
+    /// Claims a lane again: at once, or after a pause that grows until the lane was held for long.
     fn reclaim(&mut self, lane: &LaneId, at_once: bool) {
         self.order(lane, Order::Close(lane.clone()));
+        let opening = self.next_opening();
+        let settings = Arc::clone(&self.shared.settings);
         let Some(given) = self.given.get_mut(lane) else { return };
-        let giving = given.giving;
+        if let Standing::Open { since, .. } = given.standing
+            && since.elapsed() >= settings.claim_pause_max
+        {
+            // Nobody fights for it any more; what was long ago must not delay what comes now.
+            given.pause = settings.claim_pause_min;
+        }
+        given.opening = opening;
         if at_once {
             given.standing = Standing::Claiming;
-            return self.claim(lane.clone(), giving);
+            return self.claim(lane);
         }
         given.standing = Standing::Resting;
-        let pause = self.shared.settings.jittered(given.pause);
-        given.pause = given.pause.saturating_mul(2).min(self.shared.settings.claim_pause_max);
+        let pause = settings.jittered(given.pause);
+        given.pause = given.pause.saturating_mul(2).min(settings.claim_pause_max);
         let (answering, lane) = (self.answering.clone(), lane.clone());
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
-            let _gone = answering.send(Answer::ClaimAgain(lane, giving));
+            let _gone = answering.send(Answer::ClaimAgain(lane, opening));
         });
     }
 
@@ -341,3 +389,7 @@ impl Router {
         self.shared.health.lanes(Lanes { assigned, claimed, halted });
     }
 }
+
+#[cfg(test)]
+#[path = "router_tests.rs"]
+mod tests;

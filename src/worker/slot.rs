@@ -13,6 +13,7 @@ use crate::{
     core::{
         fence::{LastRecord, Position},
         lane::{Backlog, Input, Lane, last_record},
+        ledger::Timer,
         record::Record,
     },
     kafka::Inbox,
@@ -88,6 +89,8 @@ pub(super) struct End {
 /// A lane in the hands of its writer.
 #[derive(Debug)]
 pub struct Slot {
+    /// Which claim this is of: what is told of an earlier one does not count.
+    pub(super) opening: u64,
     pub(super) lane: Lane,
     pub(super) inbox: Arc<Inbox>,
     pub(super) shown: Arc<Shown>,
@@ -100,6 +103,8 @@ pub struct Slot {
     pub(super) end: Option<End>,
     /// The end is being asked for.
     pub(super) asking_end: bool,
+    /// The brokers did not tell the end: not before this are they asked again.
+    pub(super) ask_end_after: Option<Instant>,
     /// No record lies between what was delivered and this offset.
     pub(super) tail: i64,
     pub(super) rest: Option<Rest>,
@@ -110,11 +115,18 @@ pub struct Slot {
 impl Slot {
     /// A lane as it was claimed and loaded.
     #[must_use]
-    pub fn new(lane: Lane, inbox: Arc<Inbox>, verify: Option<LastRecord>, next_timer: Option<i64>) -> Self {
+    pub fn new(
+        opening: u64,
+        lane: Lane,
+        inbox: Arc<Inbox>,
+        verify: Option<LastRecord>,
+        next_timer: Option<i64>,
+    ) -> Self {
         let shown = Arc::new(Shown::default());
         shown.set_relayed(lane.relayed());
         shown.show(&lane);
         Self {
+            opening,
             lane,
             inbox,
             shown,
@@ -123,6 +135,7 @@ impl Slot {
             next_timer,
             end: None,
             asking_end: false,
+            ask_end_after: None,
             tail: 0,
             rest: None,
             looked: Instant::now(),
@@ -145,6 +158,31 @@ impl Slot {
             }
         }
         Ok(())
+    }
+
+    /// Takes back inputs that were not decided, in the order of their offsets. Orders are read again from their
+    /// table, and so are timers, if the slot knows that one is due.
+    pub(super) fn put_back(&mut self, inputs: impl IntoIterator<Item = Input>) {
+        for input in inputs {
+            match input {
+                Input::Record(_) => self.pending.push_back(input),
+                Input::Timer(row, _) => {
+                    let due = Timer::read(&row).map(|timer| timer.due.0);
+                    self.next_timer = self.next_timer.into_iter().chain(due).min();
+                }
+                Input::Command(..) => {}
+            }
+        }
+        // A record that comes before an earlier one would move the offset past it.
+        self.pending.make_contiguous().sort_by_key(|input| match input {
+            Input::Record(arrival) => arrival.record.offset,
+            Input::Timer(..) | Input::Command(..) => i64::MAX,
+        });
+    }
+
+    /// Whether records wait for it.
+    pub(super) fn has_records(&self) -> bool {
+        !self.is_resting() && !(self.pending.is_empty() && self.inbox.is_empty())
     }
 
     fn check_same(&self, last: &LastRecord, record: &Record) -> Result<(), String> {
@@ -189,3 +227,78 @@ impl Slot {
 
 /// A halted lane tries again at least this often.
 const REST_MAX: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Notify;
+
+    use super::Slot;
+    use crate::{
+        core::{
+            fence::{Fence, LaneRow, Position},
+            lane::{Input, Lane},
+            ledger::Timer,
+            record::{LaneId, Record},
+            rows::Micros,
+        },
+        kafka::Inbox,
+        memory::MemoryStore,
+        worker::testing,
+    };
+
+    fn slot() -> Slot {
+        let shared = testing::shared(Arc::new(MemoryStore::new("slot", || 1)));
+        let row = LaneRow {
+            lane: LaneId { topic: "activity".to_owned(), partition: 0 },
+            fence: Fence { next_offset: 0, epoch: 1, token: "t".to_owned(), batch: 0 },
+            incarnation: 1,
+            last: None,
+            relayed: Position::default(),
+            owner: "w".to_owned(),
+        };
+        let lane = Lane::new(row, 1, Arc::clone(&shared.catalog), Arc::clone(&shared.limits));
+        Slot::new(1, lane, Inbox::new(10, 1000, Arc::new(Notify::new())), None, None)
+    }
+
+    fn record(slot: &Slot, offset: i64) -> Input {
+        slot.lane.open(Record { offset, timestamp_ms: 0, key: None, value: None, headers: Vec::new() })
+    }
+
+    fn timer(due: i64) -> Input {
+        let row = Timer {
+            topic: "activity".to_owned(),
+            partition: 0,
+            due: Micros(due),
+            purpose: "gap".to_owned(),
+            kind: "counter".to_owned(),
+            entity_id: "e".to_owned(),
+            name: "n".to_owned(),
+            time: Micros(due),
+        };
+        Input::Timer(row.into_row(), None)
+    }
+
+    #[test]
+    fn what_is_put_back_stands_in_the_order_of_offsets_whoever_comes_first() {
+        let mut slot = slot();
+        slot.pending.push_back(record(&slot, 9));
+        // A piece of a batch was taken in part and its rest put back; then the later pieces come.
+        slot.put_back([record(&slot, 3), record(&slot, 4)]);
+        slot.put_back([record(&slot, 5), record(&slot, 6)]);
+        let offsets = slot.pending.iter().map(|input| match input {
+            Input::Record(arrival) => arrival.record.offset,
+            Input::Timer(..) | Input::Command(..) => -1,
+        });
+        assert_eq!(offsets.collect::<Vec<_>>(), [3, 4, 5, 6, 9]);
+    }
+
+    #[test]
+    fn a_timer_that_is_put_back_is_due_still() {
+        let mut slot = slot();
+        slot.next_timer = Some(70);
+        slot.put_back([timer(50), timer(60)]);
+        assert_eq!((slot.next_timer, slot.pending.len()), (Some(50), 0));
+    }
+}

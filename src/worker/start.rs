@@ -117,6 +117,9 @@ async fn serve(
     Ok(())
 }
 
+/// What is left of the deadline for ending the runtime and the clients' threads.
+const ENDING: Duration = Duration::from_millis(1500);
+
 /// Finishes what is under way, as far as the deadline allows: everything that is not finished is in the store.
 async fn stop(
     router: Router,
@@ -137,8 +140,9 @@ async fn stop(
         }
         relay.finish().await;
     };
-    // Two thirds for our own work, the rest for leaving the group. The store's calls may be cut here: the
-    // process ends, and with it their connections.
+    // Two thirds for our own work, a quarter for leaving the group, and before both what the process itself needs
+    // to end. The store's calls may be cut here: the process ends, and with it their connections.
+    let deadline = deadline.saturating_sub(ENDING.min(deadline / 4));
     if tokio::time::timeout(deadline * 2 / 3, drained).await.is_err() {
         tracing::warn!("not everything was sent before the deadline; it is in the outbox");
     }

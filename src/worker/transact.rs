@@ -30,6 +30,16 @@ enum Outcome {
     Rejected(Vec<Batch>, String),
 }
 
+/// What is known of a piece of a batch that was refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tried {
+    Not,
+    /// The database refuses it as a whole.
+    Refused,
+    /// It is a single input, decided upon as a failure.
+    Condemned,
+}
+
 /// A batch that needs more rounds of loading than this does not settle: a bug.
 const ROUNDS_MAX: usize = 64;
 
@@ -127,11 +137,13 @@ impl Writer {
                             self.finish(batches, begun);
                             return Ok(Outcome::Committed);
                         }
-                        Some(false) => {}
+                        Some(false) => {
+                            attempt += 1;
+                            tokio::time::sleep(self.shared.settings.backoff(attempt)).await;
+                        }
                         None => {
-                            for batch in &batches {
-                                self.lose(&batch.lane, None);
-                            }
+                            let ids: Vec<LaneId> = batches.into_iter().map(|batch| batch.lane).collect();
+                            self.lose_fenced(&ids).await?;
                             return Ok(Outcome::Committed);
                         }
                     }
@@ -202,53 +214,57 @@ impl Writer {
     }
 
     /// Cuts a rejected batch in halves until only what the database refuses is left, and lets that one fail.
+    /// What drains is tried by itself first: it would spoil every piece.
     async fn isolate(&mut self, batch: Batch, mut error: String) -> Result<(), String> {
-        let id = batch.lane.clone();
+        let id = batch.lane;
         tracing::error!(topic = %id.topic, partition = id.partition, error = %error, "a batch was refused; cutting it");
-        let mut pieces: VecDeque<Vec<Input>> = VecDeque::from([batch.inputs]);
-        let mut refused = true;
-        while let Some(mut inputs) = pieces.pop_front() {
-            if refused {
-                self.reopen(&id).await?;
-                if inputs.is_empty() {
-                    self.halt(&id, format!("the database refuses what drains: {error}"));
-                    return Ok(());
-                }
-                if inputs.len() > 1 {
-                    pieces.push_front(inputs.split_off(inputs.len() / 2));
-                } else {
-                    inputs[0].condemn(error.clone());
-                }
+        let mut pieces = VecDeque::from([(batch.inputs, Tried::Refused)]);
+        self.reopen(&id).await?;
+        if self.slots.get(&id).is_some_and(|slot| slot.lane.is_draining()) {
+            pieces.push_front((Vec::new(), Tried::Not));
+        }
+        while let Some((mut inputs, mut tried)) = pieces.pop_front() {
+            if tried == Tried::Refused && inputs.len() > 1 {
+                pieces.push_front((inputs.split_off(inputs.len() / 2), Tried::Not));
+                tried = Tried::Not;
+            } else if tried == Tried::Refused {
+                tried = Tried::Condemned;
+                self.condemn(&id, inputs.first_mut(), &error);
             }
-            if self.slots.get(&id).is_none_or(super::slot::Slot::is_resting) {
-                self.put_back(&id, inputs, pieces);
+            let takes_records = !inputs.iter().all(|input| matches!(input, Input::Command(..)));
+            if self.slots.get(&id).is_none_or(|slot| takes_records && slot.is_resting()) {
+                self.put_back(&id, inputs.into_iter().chain(pieces.into_iter().flat_map(|(inputs, _)| inputs)));
                 return Ok(());
             }
-            let condemned = refused && inputs.len() == 1;
             let batches = self.decide(vec![(id.clone(), inputs)]).await?;
-            refused = match self.commit(batches).await? {
-                Outcome::Committed => false,
-                Outcome::Rejected(_, error) if condemned => {
-                    return Err(format!("{id}: the database refuses even a quarantine: {error}"));
+            if let Outcome::Rejected(batches, again) = self.commit(batches).await? {
+                error = again;
+                self.reopen(&id).await?;
+                let inputs = batches.into_iter().flat_map(|batch| batch.inputs);
+                if tried == Tried::Condemned {
+                    self.put_back(&id, inputs.chain(pieces.into_iter().flat_map(|(inputs, _)| inputs)));
+                    self.halt(&id, format!("the database refuses even a quarantine: {error}"));
+                    return Ok(());
                 }
-                Outcome::Rejected(batches, again) => {
-                    error = again;
-                    for batch in batches {
-                        pieces.push_front(batch.inputs);
-                    }
-                    true
-                }
-            };
+                pieces.push_front((inputs.collect(), Tried::Refused));
+            }
         }
         Ok(())
     }
 
-    fn put_back(&mut self, id: &LaneId, inputs: Vec<Input>, pieces: VecDeque<Vec<Input>>) {
-        let Some(slot) = self.slots.get_mut(id) else { return };
-        let mut all: VecDeque<Input> = inputs.into_iter().chain(pieces.into_iter().flatten()).collect();
-        all.retain(|input| matches!(input, Input::Record(_)));
-        all.append(&mut slot.pending);
-        slot.pending = all;
+    /// Marks one input as refused by the database, or what drains where there is no input.
+    fn condemn(&mut self, id: &LaneId, input: Option<&mut Input>, error: &str) {
+        match (input, self.slots.get_mut(id)) {
+            (Some(input), _) => input.condemn(error.to_owned()),
+            (None, Some(slot)) => slot.lane.condemn_drain(error.to_owned()),
+            (None, None) => {}
+        }
+    }
+
+    fn put_back(&mut self, id: &LaneId, inputs: impl IntoIterator<Item = Input>) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.put_back(inputs);
+        }
     }
 
     /// Throws away what a lane knows and reads it anew, under the same claim.
@@ -297,18 +313,18 @@ impl Writer {
         }
         let rest = inputs.split_off(decided.taken);
         let halt = decided.halt.clone();
-        if halt.is_none() {
+        // A lane that rests takes orders all the same; that it has obeyed one does not settle why it rests.
+        if halt.is_none() && !slot.is_resting() {
             slot.resume();
         }
         super::tell::tell(&self.shared, &id, &decided);
-        self.relay.hand(&id, decided.messages);
+        self.relay.hand(&id, &slot.shown, decided.messages);
         match halt {
             None => {}
-            Some(Halt::Accepted) => {
-                self.lose(&id, None);
-            }
+            // It begins anew, nobody else has it.
+            Some(Halt::Accepted) => self.give_up(&id, true),
             Some(Halt::Newer(why) | Halt::Breaker(why) | Halt::LinkGap(why)) => {
-                self.put_back(&id, rest, VecDeque::new());
+                self.put_back(&id, rest);
                 self.halt(&id, why);
             }
         }

@@ -43,8 +43,8 @@ pub(super) enum Order {
     Open(Box<Slot>),
     /// Serve it no more.
     Close(LaneId),
-    /// The end of its partition, as it was asked for.
-    End(LaneId, End),
+    /// The end of its partition, as it was asked for; nothing, if the brokers did not tell.
+    End(LaneId, Option<End>),
     /// No record lies between what was delivered and this offset.
     Tail(LaneId, i64),
     /// Finish what is under way and end.
@@ -56,8 +56,9 @@ pub(super) enum Order {
 pub(super) enum Report {
     /// The end of this lane's partition is wanted; with the database's clock now.
     AskEnd(LaneId, i64),
-    /// The lane was lost. `at_once`: its row went back in time, nobody else has it.
-    Lost { lane: LaneId, at_once: bool },
+    /// The lane was lost, in the opening that the slot came with. `at_once`: nobody else has it, its row went
+    /// back in time or is to be read anew.
+    Lost { lane: LaneId, opening: u64, at_once: bool },
     /// The process must end.
     Fatal(String),
 }
@@ -86,6 +87,8 @@ pub(super) struct Writer {
     /// Lanes whose outbox is still to be trimmed in this round.
     pub(super) to_trim: Vec<LaneId>,
     statements: u64,
+    /// Failed calls in a row, outside of transactions.
+    pub(super) failures: usize,
 }
 
 /// A wait is never longer: what has no event of its own is looked at this often.
@@ -116,8 +119,16 @@ impl Writer {
             trim_at: Instant::now(),
             to_trim: Vec::new(),
             statements: 0,
+            failures: 0,
         };
-        Ok((handle, tokio::spawn(writer.run())))
+        let dying = writer.reports.clone();
+        let watched = async move {
+            // A panic must not leave lanes behind that nobody serves and everybody takes for served.
+            if tokio::spawn(writer.run()).await.is_err() {
+                let _gone = dying.send(Report::Fatal("a writer has panicked".to_owned()));
+            }
+        };
+        Ok((handle, tokio::spawn(watched)))
     }
 
     async fn run(mut self) {
@@ -143,9 +154,9 @@ impl Writer {
         let did = !work.is_empty();
         if did {
             self.transact(work).await?;
-        } else {
-            self.look_at_idle_lanes().await?;
         }
+        // Also while other lanes keep this writer busy.
+        self.look_at_idle_lanes().await?;
         let trimmed = self.trim_a_step().await;
         let statements = self.session.statements();
         self.shared.metrics.statements(statements.saturating_sub(self.statements));
@@ -164,13 +175,17 @@ impl Writer {
             Order::Open(slot) => {
                 let id = slot.lane.id().clone();
                 self.relay.open(&slot.lane, &slot.shown);
-                self.slots.insert(id, *slot);
+                if let Some(before) = self.slots.insert(id, *slot) {
+                    before.inbox.close();
+                }
             }
             Order::Close(lane) => self.drop_lane(&lane),
             Order::End(lane, end) => {
+                let again = Instant::now() + self.shared.settings.retry_max;
                 if let Some(slot) = self.slots.get_mut(&lane) {
                     slot.asking_end = false;
-                    slot.end = Some(end);
+                    slot.ask_end_after = end.is_none().then_some(again);
+                    slot.end = end.or(slot.end);
                 }
             }
             Order::Tail(lane, offset) => {
@@ -186,7 +201,11 @@ impl Writer {
     async fn wait(&mut self) {
         let now = self.clock.now();
         let timers = self.slots.values().filter(|slot| !slot.is_resting()).filter_map(|slot| slot.next_timer);
-        let next = timers.map(|due| Duration::from_micros(u64::try_from(due - now).unwrap_or(0))).min();
+        // One that is due already waits for the end of its backlog, and what brings that wakes the writer.
+        let next = timers
+            .filter(|due| *due > now)
+            .map(|due| Duration::from_micros(u64::try_from(due - now).unwrap_or(0)))
+            .min();
         let pause = next.unwrap_or(WAIT_MAX).clamp(Duration::from_millis(1), WAIT_MAX);
         tokio::select! {
             () = self.waker.notified() => {
@@ -216,6 +235,7 @@ impl Writer {
             Err(error) => return self.note_failure(&error).await,
         };
         self.clock.hear(now);
+        self.failures = 0;
         self.shared.health.store_answers(true);
         for id in idle {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
@@ -235,8 +255,9 @@ impl Writer {
             Error::Retry(text) | Error::Unknown(text) | Error::Rejected(text) => {
                 self.shared.health.store_answers(false);
                 self.shared.metrics.retry();
-                tracing::warn!(error = %text, "the store did not answer; trying again");
-                tokio::time::sleep(self.shared.settings.jittered(self.shared.settings.retry_min)).await;
+                self.failures += 1;
+                tracing::warn!(error = %text, attempt = self.failures, "the store did not answer; trying again");
+                tokio::time::sleep(self.shared.settings.backoff(self.failures)).await;
                 Ok(())
             }
         }
@@ -248,14 +269,20 @@ impl Writer {
         let newer = epoch.is_some_and(|epoch| epoch > slot.lane.fence().epoch);
         self.shared.metrics.fenced(1);
         tracing::warn!(topic = %lane.topic, partition = lane.partition, newer_claim = newer, "the lane was lost");
+        self.give_up(lane, !newer);
+    }
+
+    /// Serves a lane no more and lets it be claimed again: at once, or after a pause.
+    pub(super) fn give_up(&mut self, lane: &LaneId, at_once: bool) {
+        let Some(opening) = self.slots.get(lane).map(|slot| slot.opening) else { return };
         self.drop_lane(lane);
-        self.tell(Report::Lost { lane: lane.clone(), at_once: !newer });
+        self.tell(Report::Lost { lane: lane.clone(), opening, at_once });
     }
 
     fn drop_lane(&mut self, lane: &LaneId) {
         if let Some(slot) = self.slots.remove(lane) {
             slot.inbox.close();
-            self.relay.close(lane);
+            self.relay.close(lane, &slot.shown);
         }
     }
 

@@ -254,9 +254,14 @@ impl Process {
 
     /// Asks it to end with SIGTERM.
     pub fn terminate(&mut self) {
+        self.signal("TERM");
+    }
+
+    /// Sends it a signal: `STOP` freezes it, `CONT` lets it go on.
+    pub fn signal(&mut self, name: &str) {
         self.expect_running();
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "sending SIGTERM to {}", self.name);
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "sending SIG{name} to {}", self.name);
     }
 
     /// Waits until it has ended.

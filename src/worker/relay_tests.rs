@@ -1,0 +1,128 @@
+//! Openings of a lane, as the relay hears of them: orders of an earlier one change nothing in a later one.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+
+use super::{Handle, Relay};
+use crate::{
+    core::{
+        fence::{Fence, LaneRow, Position},
+        lane::Lane,
+        message::Message,
+        record::LaneId,
+    },
+    kafka,
+    memory::MemoryStore,
+    store::Store,
+    worker::{slot::Shown, testing},
+};
+
+fn id() -> LaneId {
+    LaneId { topic: "purchases".to_owned(), partition: 0 }
+}
+
+fn message(batch: i64) -> Message {
+    Message {
+        position: Position { batch, index: 0 },
+        to: LaneId { topic: "purchase-outcomes".to_owned(), partition: 0 },
+        link_sequence: Some(batch),
+        timestamp_ms: None,
+        key: None,
+        value: None,
+        headers: Vec::new(),
+    }
+}
+
+async fn relay() -> (Handle, Relay) {
+    let store = Arc::new(MemoryStore::new("relay", || 1));
+    let session = store.session().await.unwrap();
+    let (reporting, reports) = mpsc::unbounded_channel();
+    let (sender, orders) = mpsc::unbounded_channel();
+    let relay = Relay {
+        shared: testing::shared(store),
+        kafka: kafka::Settings::default(),
+        session,
+        producer: None,
+        reports,
+        reporting,
+        orders,
+        lanes: BTreeMap::new(),
+        flights: BTreeMap::new(),
+        next_tag: 0,
+        next_opening: 0,
+        failures: 0,
+        finishing: None,
+        broken: false,
+        refusing: BTreeMap::new(),
+        prober: None,
+        prober_broken: false,
+    };
+    (Handle { orders: sender }, relay)
+}
+
+fn lane(shared: &crate::worker::writer::Shared) -> Lane {
+    let row = LaneRow {
+        lane: id(),
+        fence: Fence { next_offset: 0, epoch: 1, token: "t".to_owned(), batch: 9 },
+        incarnation: 1,
+        last: None,
+        relayed: Position::default(),
+        owner: "w".to_owned(),
+    };
+    Lane::new(row, 1, Arc::clone(&shared.catalog), Arc::clone(&shared.limits))
+}
+
+fn hear(relay: &mut Relay) {
+    while let Ok(order) = relay.orders.try_recv() {
+        relay.obey(order);
+    }
+}
+
+#[tokio::test]
+async fn an_earlier_opening_that_ends_late_does_not_end_a_later_one() {
+    let (handle, mut relay) = relay().await;
+    let lane = lane(&relay.shared);
+    let (first, second) = (Arc::new(Shown::default()), Arc::new(Shown::default()));
+    // The first writer is in a long transaction when its lane is taken away and given to the second.
+    handle.open(&lane, &first);
+    handle.open(&lane, &second);
+    handle.close(&id(), &first);
+    hear(&mut relay);
+    assert!(relay.lanes.contains_key(&id()), "nothing of the lane would be sent any more");
+    handle.close(&id(), &second);
+    hear(&mut relay);
+    assert!(relay.lanes.is_empty());
+}
+
+#[tokio::test]
+async fn what_an_earlier_opening_hands_over_late_is_left_to_the_table() {
+    let (handle, mut relay) = relay().await;
+    let lane = lane(&relay.shared);
+    let (first, second) = (Arc::new(Shown::default()), Arc::new(Shown::default()));
+    handle.open(&lane, &first);
+    handle.open(&lane, &second);
+    hear(&mut relay);
+    // The second has read the table, the first one's last batch included.
+    relay.lanes.get_mut(&id()).unwrap().1.read(vec![message(1), message(2)], true);
+    handle.hand(&id(), &second, vec![message(3)]);
+    handle.hand(&id(), &first, vec![message(2)]);
+    hear(&mut relay);
+    let queued: Vec<i64> =
+        relay.lanes[&id()].1.links[&message(1).to].queue.iter().map(|message| message.position.batch).collect();
+    assert_eq!(queued, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_partition_that_refuses_is_left_alone_longer_each_time_and_the_others_not_at_all() {
+    let (_handle, mut relay) = relay().await;
+    let to = message(1).to;
+    let mut pauses = Vec::new();
+    for _ in 0..20 {
+        relay.refuse(to.clone());
+        pauses.push(relay.refusing[&to].1);
+    }
+    assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1]) && pauses[0] < pauses[1], "{pauses:?}");
+    assert_eq!(pauses.last(), Some(&relay.shared.settings.relay_retry_max));
+    assert!(pauses[0] < Duration::from_secs(1) && relay.refusing.len() == 1);
+}

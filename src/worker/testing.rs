@@ -1,0 +1,32 @@
+//! What tests of single tasks need: bounds out of the defaults, and a store that a test chooses.
+
+use std::{ffi::OsString, sync::Arc, time::Duration};
+
+use super::{
+    settings::{self, Settings},
+    writer::Shared,
+};
+use crate::{
+    admin::Health,
+    config::{Config, Need, Sources},
+    shop,
+    store::Store,
+    telemetry::Metrics,
+};
+
+/// What all tasks share, on a store.
+pub(super) fn shared(store: Arc<dyn Store>) -> Shared {
+    let environment = [("SERIATIM_KAFKA__METADATA_TIMEOUT", "1s"), ("SERIATIM_LANES__CLAIM_PAUSE_MIN", "1m")];
+    let environment = environment.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let config = Config::read(&Sources::default(), environment.into_iter(), Need::Nothing).unwrap();
+    let catalog = shop::catalog(&shop::Settings::default(), "");
+    let counts = catalog.all_topics().map(|topic| (topic, 4)).collect();
+    Shared {
+        store,
+        catalog: Arc::new(catalog.with_partitions(counts)),
+        limits: Arc::new(settings::limits(&config)),
+        settings: Arc::new(Settings::of(&config, "test".to_owned())),
+        metrics: Metrics::new(),
+        health: Arc::new(Health::new(Duration::from_secs(30))),
+    }
+}
