@@ -165,7 +165,7 @@ impl Lane {
         drop(rows);
         let entity_id = quarantine.entity_id;
         if let Some(error) = self.drain_condemned.clone() {
-            return self.put_in_quarantine(&entity_id, "failure", &error);
+            return self.put_in_quarantine(&entity_id, "failure", &error, None, Vec::new());
         }
         let Some(page) = self.parked_page(&entity_id, self.limits.drain_max) else { return };
         for parked in page {

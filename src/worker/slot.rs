@@ -182,7 +182,7 @@ impl Slot {
 
     /// Whether records wait for it.
     pub(super) fn has_records(&self) -> bool {
-        !self.is_resting() && !(self.pending.is_empty() && self.inbox.is_empty())
+        !self.is_resting() && (!self.pending.is_empty() || !self.inbox.is_empty())
     }
 
     fn check_same(&self, last: &LastRecord, record: &Record) -> Result<(), String> {
