@@ -41,23 +41,30 @@ impl Feed {
         })
     }
 
-    /// Hands a message over; those of one partition arrive in this order.
-    pub fn send(&self, message: Message) -> anyhow::Result<()> {
-        match self.producer.send(&message, 0) {
-            Ok(()) => {
-                self.sent.fetch_add(1, Ordering::SeqCst);
-                Ok(())
+    /// Hands a message over; those of one partition arrive in this order. Waits while the first message for its
+    /// partition is under way.
+    pub async fn send(&self, message: Message) -> anyhow::Result<()> {
+        let deadline = Instant::now() + ACKNOWLEDGED_DEADLINE;
+        loop {
+            match self.producer.send(&message, 0) {
+                Ok(()) => {
+                    self.sent.fetch_add(1, Ordering::SeqCst);
+                    return Ok(());
+                }
+                Err(SendError::Opening) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                // Its queue takes far more than the broker keeps.
+                Err(SendError::Full) => bail!("the demo sends more than its broker keeps"),
+                Err(error) => return Err(anyhow!(error)),
             }
-            // Its queue takes far more than the broker keeps.
-            Err(SendError::Full) => bail!("the demo sends more than its broker keeps"),
-            Err(error) => Err(anyhow!(error)),
         }
     }
 
     /// Sends these and waits until the broker has them.
     pub async fn send_all(&self, messages: &[Message]) -> anyhow::Result<()> {
         for message in messages {
-            self.send(message.clone())?;
+            self.send(message.clone()).await?;
         }
         let deadline = Instant::now() + ACKNOWLEDGED_DEADLINE;
         let mut reports = self.reports.lock().await;

@@ -117,7 +117,7 @@ impl Gateway {
                     }
                     self.seen.requests.fetch_add(1, Ordering::SeqCst);
                 },
-                () = due => self.answer()?,
+                () = due => self.answer().await?,
             }
         }
     }
@@ -164,7 +164,7 @@ impl Gateway {
     }
 
     /// Sends what is due.
-    fn answer(&mut self) -> anyhow::Result<()> {
+    async fn answer(&mut self) -> anyhow::Result<()> {
         while let Some(Reverse((due, number))) = self.answers.peek().copied() {
             if due > Instant::now() {
                 break;
@@ -173,7 +173,9 @@ impl Gateway {
             if let Some(answer) = self.messages.remove(&number) {
                 let structured = number.is_multiple_of(4);
                 let partitions = self.partitions;
-                self.feed.send(if structured { answer.structured(partitions) } else { answer.binary(partitions) })?;
+                self.feed
+                    .send(if structured { answer.structured(partitions) } else { answer.binary(partitions) })
+                    .await?;
             }
             self.seen.pending.fetch_sub(1, Ordering::SeqCst);
         }
