@@ -56,9 +56,10 @@ impl Demo {
         self.numbers("Dead letters")
     }
 
+    /// Kind and id of what is left in quarantine; the offset that is told behind them hangs on when answers come.
     fn unwell(&self) -> Vec<&str> {
-        let lines =
-            self.part("What became of").into_iter().filter_map(|line| line.trim().strip_prefix("in quarantine: "));
+        let lines = self.part("What became of").into_iter();
+        let lines = lines.filter_map(|line| line.trim().strip_prefix("in quarantine: ")?.split(": ").next());
         let mut lines: Vec<&str> = lines.collect();
         lines.sort_unstable();
         lines

@@ -163,22 +163,23 @@ impl Gateway {
         self.seen.pending.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Sends what is due.
+    /// Sends what is due, and counts it as answered once the broker has it.
     async fn answer(&mut self) -> anyhow::Result<()> {
+        let mut answered = 0;
         while let Some(Reverse((due, number))) = self.answers.peek().copied() {
             if due > Instant::now() {
                 break;
             }
             self.answers.pop();
+            answered += 1;
             if let Some(answer) = self.messages.remove(&number) {
-                let structured = number.is_multiple_of(4);
-                let partitions = self.partitions;
-                self.feed
-                    .send(if structured { answer.structured(partitions) } else { answer.binary(partitions) })
-                    .await?;
+                let (structured, partitions) = (number.is_multiple_of(4), self.partitions);
+                let message = if structured { answer.structured(partitions) } else { answer.binary(partitions) };
+                self.feed.send(&message).await?;
             }
-            self.seen.pending.fetch_sub(1, Ordering::SeqCst);
         }
+        self.feed.acknowledged().await?;
+        self.seen.pending.fetch_sub(answered, Ordering::SeqCst);
         Ok(())
     }
 }

@@ -79,7 +79,7 @@ async fn work(
     started: Instant,
 ) -> anyhow::Result<(Tables, check::Topics)> {
     let running = world.start().await?;
-    let producers = Feed::start(&world.kafka, "demo-producers")?;
+    let mut producers = Feed::start(&world.kafka, "demo-producers")?;
     let gateway = Gateway::new(
         seed,
         Reader::start(&world.kafka, "demo-gateway", &[world::REQUESTS])?,

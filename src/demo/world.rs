@@ -49,6 +49,8 @@ const SETTINGS: &[&str] = &[
     "saga.refund_retry=1s",
     "saga.refund_attempts=10",
     "lanes.command_poll=200ms",
+    // The in-process broker answers at once or, asked for a topic's configuration, never.
+    "kafka.metadata_timeout=3s",
     "database.lock_timeout=2s",
     "shutdown.deadline=5s",
     // Whoever looks into the file afterwards finds all of it.
