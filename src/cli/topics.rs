@@ -141,7 +141,10 @@ fn list(output: Output, differences: &[Difference]) -> std::io::Result<()> {
 /// Of what the client says, only that no broker answers is worth another exit code.
 fn unreachable(error: kafka::Error) -> anyhow::Error {
     match error {
-        kafka::Error::Client { .. } => Unreachable { service: "Kafka".to_owned(), source: Box::new(error) }.into(),
+        // The client's errors say their causes themselves; as a chain they would say them twice.
+        kafka::Error::Client { .. } => {
+            Unreachable { service: "Kafka".to_owned(), source: error.to_string().into() }.into()
+        }
         other => other.into(),
     }
 }
