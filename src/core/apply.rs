@@ -29,7 +29,8 @@ impl Lane {
             self.set_timer("saga", entity_id, "", at, origin.time + (at - self.now));
         }
         for text in run.alarms {
-            self.batch.alarm(AlarmKind::NeedsOperator, format!("{} {entity_id}: {text}", self.kind().name()));
+            let text = format!("{} {entity_id}: {text}", self.kind().name());
+            self.batch.alarm(AlarmKind::NeedsOperator, entity_id, None, text);
         }
         for effect in run.effects {
             self.apply_effect(entity_id, effect, origin);
@@ -141,7 +142,7 @@ impl Lane {
             }
             Effect::NeedsOperator { what } => {
                 let text = format!("{} {entity_id}: {what} is still owed and out of retries", self.kind().name());
-                self.batch.alarm(AlarmKind::NeedsOperator, text);
+                self.batch.alarm(AlarmKind::NeedsOperator, entity_id, None, text);
                 let Some(address) = self.debt_address(entity_id, what) else { return };
                 if let Some(debt) = self.state.get(&address).flatten().and_then(|row| Debt::read(row)) {
                     let debt = Debt { status: "needs_operator".to_owned(), ..debt };

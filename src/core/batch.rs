@@ -45,6 +45,10 @@ impl Outcome {
 pub struct Alarm {
     /// From a closed set: a label of the metric.
     pub kind: AlarmKind,
+    /// The entity that it is about.
+    pub entity_id: String,
+    /// The event that raised it, by its id and its record's offset; none for a timer.
+    pub event: Option<(String, i64)>,
     /// A sentence for the log; no payload.
     pub text: String,
 }
@@ -132,7 +136,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn alarm(&mut self, kind: AlarmKind, text: String) {
-        self.alarms.push(Alarm { kind, text });
+    pub(super) fn alarm(&mut self, kind: AlarmKind, entity_id: &str, event: Option<(String, i64)>, text: String) {
+        self.alarms.push(Alarm { kind, entity_id: entity_id.to_owned(), event, text });
     }
 }

@@ -22,6 +22,9 @@ pub const OWN_SOURCE: &str = "/seriatim/";
 /// Ids are kept in index rows: longer ones are refused.
 pub(super) const ID_BYTES_MAX: usize = 255;
 
+/// A longer trace header is not passed on: every message of the event would carry it.
+const TRACE_BYTES_MAX: usize = 1024;
+
 /// Whether a text can stand in a key of the database.
 pub(super) fn is_id(text: &str) -> bool {
     text.len() <= ID_BYTES_MAX && !text.contains('\0')
@@ -152,7 +155,7 @@ fn read(
     }
     Ok(Event {
         digest: digest_of(&event_type, &data),
-        trace: header(record, "traceparent").filter(|text| is_id(text)).map(str::to_owned),
+        trace: read_trace(record),
         correlation: attributes.correlation.filter(|text| is_id(text)),
         entity_id,
         id,
@@ -178,6 +181,15 @@ fn read_key(record: &Record, known: &mut Rejection) -> Result<String, Problem> {
 fn read_sequence(text: &str) -> Result<i64, Problem> {
     let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>().ok()).flatten();
     number.filter(|number| *number >= 1).ok_or_else(|| invalid("attribute entityseq is not a decimal from 1 to 2^63-1"))
+}
+
+/// The headers of the W3C's trace context, where they are of a sound size.
+fn read_trace(record: &Record) -> Vec<(&'static str, String)> {
+    let sound = |name| header(record, name).filter(|value| value.len() <= TRACE_BYTES_MAX && !value.contains('\0'));
+    ["traceparent", "tracestate", "baggage"]
+        .into_iter()
+        .filter_map(|name| Some((name, sound(name)?.to_owned())))
+        .collect()
 }
 
 fn read_time(time: Option<&str>, record: &Record) -> Result<i64, Problem> {

@@ -9,7 +9,7 @@ use super::{
     handle::Way,
     lane::Lane,
     ledger::{PASSED, Passed, SAGA, SEEN, STRAY, Seen, Stray},
-    limits::micros,
+    limits::{SEEN_RANGES, micros},
     marks::{Marks, Standing},
     rows::Micros,
     state::{Address, Need},
@@ -29,8 +29,6 @@ enum Novelty {
 
 /// An entity that hears from more sources is refused the next one: its row must stay small.
 pub(super) const SOURCES_MAX: usize = 256;
-/// Ranges that together reach back over the whole window, whenever the current one began.
-const SEEN_RANGES: i64 = 3;
 
 impl Lane {
     /// A record whose event could be read: behind its entity's quarantine, or into the checks.
@@ -295,10 +293,9 @@ impl Lane {
     }
 
     /// Where the id of an event may stand, the range for new ones first.
-    fn seen_addresses(&self, event: &Event) -> [Address; SEEN_RANGES as usize] {
-        let step = (micros(self.limits.dedupe_window) / (SEEN_RANGES - 1)).max(1);
-        let current = self.now / step;
-        [0, 1, 2].map(|back| {
+    fn seen_addresses(&self, event: &Event) -> [Address; SEEN_RANGES] {
+        let current = self.limits.seen_range(self.now);
+        [0, 1].map(|back| {
             let names = [self.kind().name(), &event.entity_id, &event.source, &event.id];
             let mut key = vec![Value::Int(current - back)];
             key.extend(names.into_iter().map(Value::text));

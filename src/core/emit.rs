@@ -36,8 +36,8 @@ pub(super) struct Origin {
     pub(super) correlation: Option<String>,
     /// `ce_time`, microseconds since the epoch.
     pub(super) time: i64,
-    /// `traceparent`.
-    pub(super) trace: Option<String>,
+    /// The cause's trace context, passed on with what it sends.
+    pub(super) trace: Vec<(&'static str, String)>,
 }
 
 impl Origin {
@@ -60,7 +60,7 @@ impl Origin {
             correlation: lane.saga_name.map(|_| entity_id.to_owned()),
             cause,
             time,
-            trace: None,
+            trace: Vec::new(),
         }
     }
 }
@@ -164,9 +164,7 @@ impl Lane {
             head.changed = true;
             headers.push(header("ce_entityseq", head.marks.send(&to.topic).to_string()));
         }
-        if let Some(trace) = &origin.trace {
-            headers.push(header("traceparent", trace.as_str()));
-        }
+        headers.extend(origin.trace.iter().map(|(name, value)| header(name, value.as_str())));
         let sequence = self.next_on_link(&to);
         let position = self.next_position();
         let place = format!("{}/{}/{}/{}", self.id.topic, self.id.partition, position.batch, position.index);

@@ -179,8 +179,8 @@ pub struct Event {
     pub sequence: Option<i64>,
     /// `ce_correlationid`.
     pub correlation: Option<String>,
-    /// `traceparent`.
-    pub trace: Option<String>,
+    /// The hop's trace context: `traceparent`, `tracestate` and `baggage`, those that are there.
+    pub trace: Vec<(&'static str, String)>,
     /// Set on commands and replies.
     pub saga: Option<SagaRef>,
     /// Digest of type and canonical data.

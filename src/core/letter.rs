@@ -28,8 +28,8 @@ impl Lane {
     /// Dead-letters an event; a conflict raises an alarm.
     pub(super) fn dead_letter_event(&mut self, arrival: &Arrival, event: &Event, reason: Reason, error: &str) {
         if reason == Reason::Conflict {
-            let place = format!("{} offset {}", self.id, arrival.record.offset);
-            self.batch.alarm(AlarmKind::Conflict, format!("{place}: {error}"));
+            let at = Some((event.id.clone(), arrival.record.offset));
+            self.batch.alarm(AlarmKind::Conflict, &event.entity_id, at, error.to_owned());
         }
         self.dead_letter(&arrival.record, &Rejection::of(event, reason, error));
     }

@@ -38,6 +38,24 @@ pub struct Limits {
     pub cached_rows_max: usize,
 }
 
+/// Ids are kept by ranges of arrival, each as long as the window: the current one and the one before it reach
+/// back over the whole window, whenever the current one began.
+pub(super) const SEEN_RANGES: usize = 2;
+
+impl Limits {
+    /// The range of `seen` for ids that arrive now; `now` in microseconds.
+    #[must_use]
+    pub fn seen_range(&self, now: i64) -> i64 {
+        now / micros(self.dedupe_window).max(1)
+    }
+
+    /// The last range of `seen` that nobody asks for any more.
+    #[must_use]
+    pub fn seen_expired(&self, now: i64) -> i64 {
+        self.seen_range(now) - i64::try_from(SEEN_RANGES).unwrap_or(i64::MAX)
+    }
+}
+
 /// A duration as the core counts time.
 #[must_use]
 pub fn micros(duration: Duration) -> i64 {

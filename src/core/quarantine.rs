@@ -32,6 +32,7 @@ impl Lane {
         let failed = self.parked_record(&arrival.record, &event.entity_id, Some(event), way);
         let held = self.held_of(&event.entity_id, None);
         self.put_in_quarantine(&event.entity_id, failure.cause(), &error, Some(failed), held);
+        self.alarm_quarantine(&event.entity_id, Some((event.id.clone(), arrival.record.offset)), &error);
     }
 
     /// Quarantines the entity of a timer that failed.
@@ -41,6 +42,7 @@ impl Lane {
         let held = self.held_of(entity_id, None);
         let error = format!("timer {name}: {}", failure.text());
         self.put_in_quarantine(entity_id, failure.cause(), &error, Some(failed), held);
+        self.alarm_quarantine(entity_id, None, &error);
     }
 
     /// Quarantines an entity whose gap is not to be waited for any longer. What stands behind that gap is the
@@ -50,6 +52,7 @@ impl Lane {
             self.held_of(entity_id, None).into_iter().partition(|held| held.source == source);
         held.extend(others);
         self.put_in_quarantine(entity_id, "gap", error, None, held);
+        self.alarm_quarantine(entity_id, None, error);
     }
 
     /// What failed stands first among the parked, what was held of the entity next to it, also before what was
@@ -99,7 +102,11 @@ impl Lane {
             let parked = Parked { place, ..parked };
             self.set_new(parked.address(), parked.into_row());
         }
-        self.batch.alarm(AlarmKind::Quarantine, format!("{} {entity_id} is quarantined: {error}", self.kind().name()));
+    }
+
+    fn alarm_quarantine(&mut self, entity_id: &str, event: Option<(String, i64)>, error: &str) {
+        let text = format!("{} {entity_id} is quarantined: {error}", self.kind().name());
+        self.batch.alarm(AlarmKind::Quarantine, entity_id, event, text);
     }
 
     /// Parks a record behind those of its entity.
@@ -165,7 +172,8 @@ impl Lane {
         drop(rows);
         let entity_id = quarantine.entity_id;
         if let Some(error) = self.drain_condemned.clone() {
-            return self.put_in_quarantine(&entity_id, "failure", &error, None, Vec::new());
+            self.put_in_quarantine(&entity_id, "failure", &error, None, Vec::new());
+            return self.alarm_quarantine(&entity_id, None, &error);
         }
         let Some(page) = self.parked_page(&entity_id, self.limits.drain_max) else { return };
         for parked in page {

@@ -191,6 +191,9 @@ async fn count_partitions(
     Ok(catalog.with_partitions(counts))
 }
 
+/// A broker that says nothing about its configuration delays no start for longer.
+const RETENTION_TIMEOUT_MAX: Duration = Duration::from_secs(3);
+
 /// Ids of unsequenced events must be known for as long as a topic can bring them again.
 async fn compare_retention(
     catalog: &Catalog,
@@ -199,7 +202,7 @@ async fn compare_retention(
     timeout: Duration,
 ) -> anyhow::Result<()> {
     let topics: Vec<String> = catalog.home_topics().map(str::to_owned).collect();
-    let retention = match cluster.retention(&topics, timeout).await {
+    let retention = match cluster.retention(&topics, timeout.min(RETENTION_TIMEOUT_MAX)).await {
         Ok(retention) => retention,
         Err(error) => {
             // A broker may hide its configuration from workers; what is seen later is a `too_old` letter.

@@ -15,13 +15,15 @@ pub(super) fn tell(shared: &Shared, lane: &LaneId, decided: &Decided) {
     }
     for alarm in &decided.alarms {
         shared.metrics.alarm(alarm.kind.as_str());
+        let (event, offset) =
+            alarm.event.as_ref().map_or((None, None), |(id, offset)| (Some(id.as_str()), Some(*offset)));
+        let (topic, partition, kind) = (lane.topic.as_str(), lane.partition, alarm.kind.as_str());
+        let entity = alarm.entity_id.as_str();
         match alarm.kind {
             AlarmKind::NeedsOperator | AlarmKind::Halt | AlarmKind::Quarantine => {
-                tracing::error!(topic = %lane.topic, partition = lane.partition, kind = alarm.kind.as_str(), "{}", alarm.text);
+                tracing::error!(topic, partition, offset, entity, event, kind, "{}", alarm.text);
             }
-            AlarmKind::Conflict => {
-                tracing::warn!(topic = %lane.topic, partition = lane.partition, kind = alarm.kind.as_str(), "{}", alarm.text);
-            }
+            AlarmKind::Conflict => tracing::warn!(topic, partition, offset, entity, event, kind, "{}", alarm.text),
         }
     }
     tracing::debug!(
