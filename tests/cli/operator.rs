@@ -132,7 +132,7 @@ async fn story(label: &str, url: &str) {
     println!("logs in {}, database {url}", logs.display());
     let worker = Worker::at(&brokers, &topics, url).with("REORDER__WAITING_DEADLINE", "1s");
     worker.migrate();
-    let producer = ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
+    let producer = ClientConfig::new().set("bootstrap.servers", &brokers).set("linger.ms", "0").create().unwrap();
     let world = World { producer, topics: topics.clone(), worker };
     let mut process = world.worker.start("worker", &logs);
 
@@ -269,15 +269,16 @@ async fn an_accepted_lane_counts_nothing_twice(world: &World) {
 }
 
 async fn a_long_journal_shows_its_end_and_a_gap_what_it_holds(world: &World) {
-    for sequence in 1..=50 {
+    // More than are read in one window from the beginning.
+    for sequence in 1..=1600 {
         world.receive("cup", sequence, 1).await;
     }
-    let (_, offset) = world.receive("cup", 60, 1).await;
-    let shown = world.shown("stock cup", "holding", |shown| shown["held"][0]["sequence"] == 60).await;
-    assert_eq!((&shown["held"][0]["record_offset"], &shown["version"]), (&json!(offset), &json!(50)), "{shown}");
+    let (_, offset) = world.receive("cup", 1610, 1).await;
+    let shown = world.shown("stock cup", "holding", |shown| shown["held"][0]["sequence"] == 1610).await;
+    assert_eq!((&shown["held"][0]["record_offset"], &shown["version"]), (&json!(offset), &json!(1600)), "{shown}");
     let journal = shown["journal"].as_array().unwrap();
     let sequences: Vec<i64> = journal.iter().filter_map(|row| row["sequence"].as_i64()).collect();
-    assert_eq!(sequences, (31..=50).collect::<Vec<_>>());
+    assert_eq!(sequences, (1581..=1600).collect::<Vec<_>>());
 }
 
 async fn an_order_without_a_worker_stays_until_one_comes(world: &World, process: Process, logs: &Path) {
