@@ -63,11 +63,13 @@ pub async fn parts(
         .filter(|(name, _)| *name != "state")
         .map(|(name, value)| (name, Part::Value(value)))
         .collect();
+    let mut pivot_passed = false;
     // An instance that this release cannot read is shown by its columns.
     if let Ok(instance) = serde_json::from_str::<Instance>(shown::text(&shown::SAGA, &row, "state")) {
         let deadline = instance.deadline().map_or(Json::Null, shown::time);
         parts.push(("deadline", Part::Value(deadline)));
-        parts.push(("pivot_passed", Part::Value(instance.pivot_passed().into())));
+        pivot_passed = instance.pivot_passed();
+        parts.push(("pivot_passed", Part::Value(pivot_passed.into())));
     }
     let steps = reader.scan(&shown::SAGA_STEP, &key, None, STEPS_MAX).await?;
     let rows = |wanted: &dyn Fn(&str) -> bool| {
@@ -76,8 +78,9 @@ pub async fn parts(
         Part::Rows(shown::names(&shown::SAGA_STEP).split_off(2), rows.map(cells).collect())
     };
     parts.push(("steps", rows(&|_| true)));
-    // What was done and not taken back: of a saga that turns back, all of it is still to be undone.
-    let turned = ["compensating", "needs_operator"].contains(&shown::text(&shown::SAGA, &row, "status"));
+    // What was done and not taken back: of a saga that turns back, all of it. Past the pivot nothing is taken back.
+    let stands = shown::text(&shown::SAGA, &row, "status");
+    let turned = !pivot_passed && ["compensating", "needs_operator"].contains(&stands);
     parts.push(("to_be_undone", rows(&|status| turned && ["yes", "waiting", "undoing"].contains(&status))));
     Ok(Some(parts))
 }
