@@ -182,7 +182,8 @@ impl Slot {
 
     /// Whether records wait for it.
     pub(super) fn has_records(&self) -> bool {
-        !self.is_resting() && !(self.pending.is_empty() && self.inbox.is_empty())
+        let nothing = self.pending.is_empty() && self.inbox.is_empty();
+        !nothing && !self.is_resting()
     }
 
     fn check_same(&self, last: &LastRecord, record: &Record) -> Result<(), String> {
