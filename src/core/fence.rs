@@ -1,7 +1,9 @@
 //! What a lane's row in the database holds, and what one batch of it writes.
 
+use sha2::{Digest as _, Sha256};
+
 use super::{
-    record::LaneId,
+    record::{LaneId, Record},
     table::{Change, Table},
 };
 
@@ -27,6 +29,20 @@ pub struct LastRecord {
     pub timestamp_ms: i64,
     /// Digest of its key and value.
     pub digest: Vec<u8>,
+}
+
+impl LastRecord {
+    /// What a claimer compares with the topic.
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        let mut hash = Sha256::new();
+        for part in [&record.key, &record.value] {
+            let bytes = part.as_deref().unwrap_or_default();
+            hash.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hash.update(bytes);
+        }
+        Self { offset: record.offset, timestamp_ms: record.timestamp_ms, digest: hash.finalize()[..16].to_vec() }
+    }
 }
 
 /// Where an outgoing message stands among those of its lane. Ordered as they are sent.

@@ -8,8 +8,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use sha2::{Digest as _, Sha256};
-
 use super::{
     batch::{Alarm, Batch, Halt, Outcome},
     catalog::Catalog,
@@ -273,7 +271,7 @@ impl Lane {
             Input::Record(arrival) if arrival.record.offset >= self.fence.next_offset => Some(&arrival.record),
             Input::Record(_) | Input::Timer(..) | Input::Command(..) => None,
         });
-        let last = if batch.reset { None } else { read.map(last_record).or_else(|| self.last.clone()) };
+        let last = if batch.reset { None } else { read.map(LastRecord::of).or_else(|| self.last.clone()) };
         Decided {
             commit: LaneCommit {
                 lane: self.id.clone(),
@@ -389,16 +387,4 @@ impl Lane {
         key.extend(rest);
         key
     }
-}
-
-/// What a claimer compares with the topic: the last record that was read.
-#[must_use]
-pub fn last_record(record: &Record) -> LastRecord {
-    let mut hash = Sha256::new();
-    for part in [&record.key, &record.value] {
-        let bytes = part.as_deref().unwrap_or_default();
-        hash.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hash.update(bytes);
-    }
-    LastRecord { offset: record.offset, timestamp_ms: record.timestamp_ms, digest: hash.finalize()[..16].to_vec() }
 }

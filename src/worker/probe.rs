@@ -7,10 +7,7 @@
 use std::time::Instant;
 
 use super::relay::{Flight, PURGE_DEADLINE, Relay};
-use crate::{
-    core::record::LaneId,
-    kafka::{Producer, SendError},
-};
+use crate::{core::record::LaneId, kafka::SendError};
 
 impl Relay {
     /// A new producer for the next probe.
@@ -29,6 +26,9 @@ impl Relay {
 
     /// Sends the first message of a link whose partition refuses, if it is time. Whether it was sent.
     pub(super) fn probe(&mut self, id: &LaneId, to: &LaneId) -> Result<bool, String> {
+        if self.prober.is_none() {
+            self.prober = Some(self.new_producer()?);
+        }
         let due = self.refusing.get(to).is_some_and(|(until, _)| Instant::now() >= *until);
         let Some((opening, outgoing)) = self.lanes.get_mut(id).filter(|_| due && !self.prober_broken) else {
             return Ok(false);
@@ -37,13 +37,7 @@ impl Relay {
             return Ok(false);
         };
         let Some(message) = link.queue.front() else { return Ok(false) };
-        let prober = match &mut self.prober {
-            Some(prober) => prober,
-            none => none.insert(
-                Producer::start(&self.kafka, self.reporting.clone())
-                    .map_err(|error| format!("making a new producer: {error}"))?,
-            ),
-        };
+        let Some(prober) = &self.prober else { return Ok(false) };
         match prober.send(message, self.next_tag) {
             Ok(()) => {}
             Err(SendError::Full | SendError::Opening) => return Ok(false),

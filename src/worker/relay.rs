@@ -89,11 +89,11 @@ pub(super) struct Flight {
 
 pub(super) struct Relay {
     pub(super) shared: Shared,
-    pub(super) kafka: kafka::Settings,
+    kafka: kafka::Settings,
     session: Box<dyn Session>,
     producer: Option<Producer>,
     pub(super) reports: mpsc::UnboundedReceiver<Report>,
-    pub(super) reporting: mpsc::UnboundedSender<Report>,
+    reporting: mpsc::UnboundedSender<Report>,
     orders: mpsc::UnboundedReceiver<Order>,
     pub(super) lanes: BTreeMap<LaneId, (u64, Outgoing)>,
     pub(super) flights: BTreeMap<u64, Flight>,
@@ -270,9 +270,13 @@ impl Relay {
         let pause = settings.relay_retry_min.saturating_mul(1 << self.failures.min(12)).min(settings.relay_retry_max);
         self.failures = self.failures.saturating_add(1);
         tokio::time::sleep(settings.jittered(pause)).await;
-        let producer = Producer::start(&self.kafka, self.reporting.clone());
-        self.producer = Some(producer.map_err(|error| format!("making a new producer: {error}"))?);
+        self.producer = Some(self.new_producer()?);
         Ok(())
+    }
+
+    /// A producer that reports here.
+    pub(super) fn new_producer(&self) -> Result<Producer, String> {
+        Producer::start(&self.kafka, self.reporting.clone()).map_err(|error| format!("making a new producer: {error}"))
     }
 
     /// Reads the next page of every lane that is behind and has room. Whether there was anything new in them: if

@@ -12,7 +12,7 @@ use std::{
 use crate::{
     core::{
         fence::{LastRecord, Position},
-        lane::{Backlog, Input, Lane, last_record},
+        lane::{Backlog, Input, Lane},
         ledger::Timer,
         record::Record,
     },
@@ -182,11 +182,12 @@ impl Slot {
 
     /// Whether records wait for it.
     pub(super) fn has_records(&self) -> bool {
-        !self.is_resting() && (!self.pending.is_empty() || !self.inbox.is_empty())
+        let nothing = self.pending.is_empty() && self.inbox.is_empty();
+        !nothing && !self.is_resting()
     }
 
     fn check_same(&self, last: &LastRecord, record: &Record) -> Result<(), String> {
-        if last_record(record) == *last {
+        if LastRecord::of(record) == *last {
             return Ok(());
         }
         Err(format!(
