@@ -18,6 +18,19 @@ pub(super) struct Link {
     pub(super) probing: bool,
 }
 
+/// A message under way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) lane: LaneId,
+    pub(super) to: LaneId,
+    pub(super) position: Position,
+    pub(super) bytes: usize,
+    /// Which opening of the lane sent it.
+    pub(super) opening: u64,
+    /// It went through the producer for partitions that refuse.
+    pub(super) probe: bool,
+}
+
 /// What one lane sends.
 #[derive(Debug)]
 pub(super) struct Outgoing {
@@ -65,6 +78,12 @@ impl Outgoing {
             return;
         }
         messages.into_iter().for_each(|message| self.queue(message));
+    }
+
+    /// Messages up to here are committed and stand in the table alone.
+    pub(super) fn leave(&mut self, last: Position) {
+        self.committed = self.committed.max(last);
+        self.behind = true;
     }
 
     /// Takes a page of the table, read after [`Outgoing::read_after`]. `whole`: the table holds no more for now.

@@ -6,7 +6,10 @@
 
 use std::time::Instant;
 
-use super::relay::{Flight, PURGE_DEADLINE, Relay};
+use super::{
+    link::Flight,
+    relay::{PURGE_DEADLINE, Relay},
+};
 use crate::{core::record::LaneId, kafka::SendError};
 
 impl Relay {

@@ -6,13 +6,20 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{link::Outgoing, slot::Shown, writer::Shared};
+use super::{
+    link::{Flight, Outgoing},
+    slot::Shown,
+    writer::Shared,
+};
 use crate::{
     core::{
         fence::Position,
@@ -31,6 +38,8 @@ use crate::{
 enum Order {
     Open(LaneId, Position, Arc<Shown>),
     Hand(LaneId, Arc<Shown>, Vec<Message>),
+    /// Messages up to here are committed, and were too many to be handed over.
+    Leave(LaneId, Arc<Shown>, Position),
     Close(LaneId, Arc<Shown>),
     /// Answer when all that was handed over is acknowledged, then end.
     Finish(oneshot::Sender<()>),
@@ -40,6 +49,10 @@ enum Order {
 #[derive(Clone, Debug)]
 pub(super) struct Handle {
     orders: mpsc::UnboundedSender<Order>,
+    /// Bytes handed over and not yet taken, of all lanes: while the relay waits for a broker or for its producer
+    /// to end, what is committed is left to the table.
+    handed: Arc<AtomicUsize>,
+    handed_max: usize,
 }
 
 impl Handle {
@@ -50,9 +63,13 @@ impl Handle {
 
     /// A lane's batch is durable. `shown` says in which opening of the lane.
     pub(super) fn hand(&self, lane: &LaneId, shown: &Arc<Shown>, messages: Vec<Message>) {
-        if !messages.is_empty() {
-            self.send(Order::Hand(lane.clone(), Arc::clone(shown), messages));
+        let Some(last) = messages.last().map(|message| message.position) else { return };
+        let bytes = bytes_of(&messages);
+        if self.handed.fetch_add(bytes, Ordering::AcqRel) > self.handed_max {
+            self.handed.fetch_sub(bytes, Ordering::AcqRel);
+            return self.send(Order::Leave(lane.clone(), Arc::clone(shown), last));
         }
+        self.send(Order::Hand(lane.clone(), Arc::clone(shown), messages));
     }
 
     /// This opening of the lane has ended: nothing more of it is sent.
@@ -74,17 +91,8 @@ impl Handle {
     }
 }
 
-/// A message under way.
-#[derive(Debug)]
-pub(super) struct Flight {
-    pub(super) lane: LaneId,
-    pub(super) to: LaneId,
-    pub(super) position: Position,
-    pub(super) bytes: usize,
-    /// Which opening of the lane sent it.
-    pub(super) opening: u64,
-    /// It went through the producer for partitions that refuse.
-    pub(super) probe: bool,
+fn bytes_of(messages: &[Message]) -> usize {
+    messages.iter().map(Message::bytes).sum()
 }
 
 pub(super) struct Relay {
@@ -99,6 +107,7 @@ pub(super) struct Relay {
     pub(super) flights: BTreeMap<u64, Flight>,
     pub(super) next_tag: u64,
     next_opening: u64,
+    handed: Arc<AtomicUsize>,
     failures: u32,
     finishing: Option<oneshot::Sender<()>>,
     /// A message was not acknowledged: nothing more goes through this producer.
@@ -122,32 +131,39 @@ pub(super) async fn start(
     kafka: kafka::Settings,
 ) -> anyhow::Result<(Handle, tokio::task::JoinHandle<Result<(), String>>)> {
     let session = shared.store.session().await?;
-    let (orders, received) = mpsc::unbounded_channel();
-    let (reporting, reports) = mpsc::unbounded_channel();
-    let producer = Producer::start(&kafka, reporting.clone())?;
-    let relay = Relay {
-        shared,
-        kafka,
-        session,
-        producer: Some(producer),
-        reports,
-        reporting,
-        orders: received,
-        lanes: BTreeMap::new(),
-        flights: BTreeMap::new(),
-        next_tag: 0,
-        next_opening: 0,
-        failures: 0,
-        finishing: None,
-        broken: false,
-        refusing: BTreeMap::new(),
-        prober: None,
-        prober_broken: false,
-    };
-    Ok((Handle { orders }, tokio::spawn(relay.run())))
+    let (handle, mut relay) = Relay::new(shared, kafka, session);
+    relay.producer = Some(relay.new_producer().map_err(anyhow::Error::msg)?);
+    Ok((handle, tokio::spawn(relay.run())))
 }
 
 impl Relay {
+    fn new(shared: Shared, kafka: kafka::Settings, session: Box<dyn Session>) -> (Handle, Self) {
+        let (orders, received) = mpsc::unbounded_channel();
+        let (reporting, reports) = mpsc::unbounded_channel();
+        let (handed, handed_max) = (Arc::new(AtomicUsize::new(0)), shared.settings.queue_bytes_max);
+        let relay = Self {
+            shared,
+            kafka,
+            session,
+            producer: None,
+            reports,
+            reporting,
+            orders: received,
+            lanes: BTreeMap::new(),
+            flights: BTreeMap::new(),
+            next_tag: 0,
+            next_opening: 0,
+            handed: Arc::clone(&handed),
+            failures: 0,
+            finishing: None,
+            broken: false,
+            refusing: BTreeMap::new(),
+            prober: None,
+            prober_broken: false,
+        };
+        (Handle { orders, handed, handed_max }, relay)
+    }
+
     async fn run(mut self) -> Result<(), String> {
         loop {
             while let Ok(order) = self.orders.try_recv() {
@@ -211,7 +227,14 @@ impl Relay {
             }
             // Another writer may have opened the lane meanwhile: what an earlier opening has committed was in the
             // table before that, and its end is not the end of the later one.
+            Order::Leave(lane, shown, last) => {
+                let outgoing = self.lanes.get_mut(&lane).map(|(_, outgoing)| outgoing);
+                if let Some(outgoing) = outgoing.filter(|outgoing| Arc::ptr_eq(&outgoing.shown, &shown)) {
+                    outgoing.leave(last);
+                }
+            }
             Order::Hand(lane, shown, messages) => {
+                self.handed.fetch_sub(bytes_of(&messages), Ordering::AcqRel);
                 let outgoing = self.lanes.get_mut(&lane).map(|(_, outgoing)| outgoing);
                 if let Some(outgoing) = outgoing.filter(|outgoing| Arc::ptr_eq(&outgoing.shown, &shown)) {
                     outgoing.hand(messages, self.shared.settings.queue_bytes_max);

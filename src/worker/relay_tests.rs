@@ -1,8 +1,9 @@
 //! Openings of a lane, as the relay hears of them: orders of an earlier one change nothing in a later one.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
-
-use tokio::sync::mpsc;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use super::{Handle, Relay};
 use crate::{
@@ -37,28 +38,7 @@ fn message(batch: i64) -> Message {
 async fn relay() -> (Handle, Relay) {
     let store = Arc::new(MemoryStore::new("relay", || 1));
     let session = store.session().await.unwrap();
-    let (reporting, reports) = mpsc::unbounded_channel();
-    let (sender, orders) = mpsc::unbounded_channel();
-    let relay = Relay {
-        shared: testing::shared(store),
-        kafka: kafka::Settings::default(),
-        session,
-        producer: None,
-        reports,
-        reporting,
-        orders,
-        lanes: BTreeMap::new(),
-        flights: BTreeMap::new(),
-        next_tag: 0,
-        next_opening: 0,
-        failures: 0,
-        finishing: None,
-        broken: false,
-        refusing: BTreeMap::new(),
-        prober: None,
-        prober_broken: false,
-    };
-    (Handle { orders: sender }, relay)
+    Relay::new(testing::shared(store), kafka::Settings::default(), session)
 }
 
 fn lane(shared: &crate::worker::writer::Shared) -> Lane {
@@ -125,4 +105,28 @@ async fn a_partition_that_refuses_is_left_alone_longer_each_time_and_the_others_
     assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1]) && pauses[0] < pauses[1], "{pauses:?}");
     assert_eq!(pauses.last(), Some(&relay.shared.settings.relay_retry_max));
     assert!(pauses[0] < Duration::from_secs(1) && relay.refusing.len() == 1);
+}
+
+#[tokio::test]
+async fn what_the_relay_has_no_time_to_take_is_left_to_the_table() {
+    let (handle, mut relay) = relay().await;
+    let lane = lane(&relay.shared);
+    let shown = Arc::new(Shown::default());
+    handle.open(&lane, &shown);
+    hear(&mut relay);
+    relay.lanes.get_mut(&id()).unwrap().1.read(Vec::new(), true);
+    // The relay waits for a broker; the writers commit on.
+    let large = |batch| Message { value: Some(vec![0; 1 << 20]), ..message(batch) };
+    for batch in 1..=64 {
+        handle.hand(&id(), &shown, vec![large(batch)]);
+    }
+    assert!(handle.handed.load(Ordering::Acquire) <= handle.handed_max + (2 << 20), "memory has no bound");
+    hear(&mut relay);
+    assert_eq!(handle.handed.load(Ordering::Acquire), 0);
+    let outgoing = &mut relay.lanes.get_mut(&id()).unwrap().1;
+    assert!(outgoing.behind);
+    outgoing.read(vec![large(63)], true);
+    assert!(outgoing.behind, "the last one that was left is not read yet");
+    outgoing.read(vec![large(64)], true);
+    assert!(!outgoing.behind);
 }
