@@ -38,6 +38,9 @@ pub static SCRIPTS: &[Script] = &[
     script!(5, "command", "0005_command.sql"),
 ];
 
+/// Held while the views are made. The number means nothing but this.
+const VIEWS_LOCK: &str = "select pg_advisory_xact_lock(7340031572105)";
+
 /// Runs what is pending and makes the views. Harmless when nothing is; two at a time wait for each other.
 ///
 /// # Errors
@@ -45,10 +48,11 @@ pub static SCRIPTS: &[Script] = &[
 pub async fn up(settings: &Settings, schema: &Schema) -> Result<Status, Error> {
     let mut open = Open::for_migration(&*Address::new(settings.clone())?).await?;
     migrator(schema).run(&mut open.connection).await.map_err(|error| refusal(&error))?;
-    for view in [entity_view(schema.kinds), LEDGER_VIEW.to_owned()] {
-        let made = open.connection.execute(sql::vouch(view)).await;
-        made.map_err(|error| error::of(&error, "making a view", None))?;
-    }
+    // The scripts' own lock is gone by now, and two that make the same view at once disturb each other. All in one
+    // simple query is one transaction, at whose end this lock goes.
+    let views = [VIEWS_LOCK.to_owned(), entity_view(schema.kinds), LEDGER_VIEW.to_owned()].join(";\n");
+    let made = open.connection.execute(sql::vouch(views)).await;
+    made.map_err(|error| error::of(&error, "making the views", None))?;
     status_on(&mut open, schema).await
 }
 
