@@ -58,6 +58,9 @@ impl Lane {
 
     fn apply_saga(&mut self, saga_id: &str, before: Option<&Instance>, after: &Instance) {
         let name = self.saga_name.expect("only an entity with a saga moves one");
+        if before.map(Instance::status) != Some(after.status()) {
+            *self.batch.sagas.entry((name, after.status())).or_insert(0) += 1;
+        }
         let address = Address::new(&SAGA, vec![Value::text(name), Value::text(saga_id)]);
         let known = self.state.get(&address).flatten().and_then(|row| Saga::read(row));
         let row = Saga {

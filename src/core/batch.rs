@@ -6,6 +6,7 @@ use super::{
     event::{Digest, Reason},
     marks::Marks,
     message::Message,
+    saga::Status,
 };
 
 /// What became of an event; the words of the contract.
@@ -115,6 +116,7 @@ pub(super) struct Batch {
     pub(super) tally: BTreeMap<Outcome, u64>,
     pub(super) letters: BTreeMap<Reason, u64>,
     pub(super) alarms: Vec<Alarm>,
+    pub(super) sagas: BTreeMap<(&'static str, Status), u64>,
     pub(super) next_timer: Option<i64>,
     pub(super) halt: Option<Halt>,
     pub(super) heads: BTreeMap<String, Head>,

@@ -21,6 +21,7 @@ use super::{
     message::Message,
     record::{LaneId, Record},
     reorder::buffered_bytes,
+    saga::Status,
     state::{Address, Needs, RESIDENT, State},
     table::{Key, Row, Table, Value},
 };
@@ -59,6 +60,8 @@ pub struct Decided {
     pub letters: BTreeMap<Reason, u64>,
     /// What a person should look at.
     pub alarms: Vec<Alarm>,
+    /// Sagas that have reached another status, by definition.
+    pub sagas: BTreeMap<(&'static str, Status), u64>,
     /// The earliest timer set in this batch, microseconds since the epoch.
     pub next_timer: Option<i64>,
     /// How many of the inputs are in this batch: all, unless the lane halts before one.
@@ -286,6 +289,7 @@ impl Lane {
             tally: batch.tally,
             letters: batch.letters,
             alarms: batch.alarms,
+            sagas: batch.sagas,
             next_timer: batch.next_timer,
             taken: inputs.len(),
             halt: batch.reset.then_some(Halt::Accepted),

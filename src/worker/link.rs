@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use super::slot::Shown;
@@ -31,13 +32,21 @@ pub(super) struct Flight {
     pub(super) probe: bool,
 }
 
+/// A message that is not at the head of the acknowledged run yet.
+#[derive(Debug)]
+struct Queued {
+    position: Position,
+    done: bool,
+    since: Instant,
+}
+
 /// What one lane sends.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) shown: Arc<Shown>,
     pub(super) links: BTreeMap<LaneId, Link>,
     /// Messages handed over or read and not yet at the head of the acknowledged run, in order.
-    window: VecDeque<(Position, bool)>,
+    window: VecDeque<Queued>,
     /// Acknowledged before a restart, and behind one that was not: these are not sent again.
     acknowledged: BTreeSet<Position>,
     /// The last position that was queued here.
@@ -115,7 +124,7 @@ impl Outgoing {
     fn queue(&mut self, message: Message) {
         self.queued = message.position;
         let done = self.acknowledged.remove(&message.position);
-        self.window.push_back((message.position, done));
+        self.window.push_back(Queued { position: message.position, done, since: Instant::now() });
         if !done {
             self.queued_bytes += message.bytes();
             self.links.entry(message.to.clone()).or_default().queue.push_back(message);
@@ -124,8 +133,8 @@ impl Outgoing {
 
     /// A message was acknowledged.
     pub(super) fn acknowledge(&mut self, position: Position) {
-        let Ok(at) = self.window.binary_search_by(|(known, _)| known.cmp(&position)) else { return };
-        self.window[at].1 = true;
+        let Ok(at) = self.window.binary_search_by(|known| known.position.cmp(&position)) else { return };
+        self.window[at].done = true;
         self.advance();
     }
 
@@ -151,7 +160,7 @@ impl Outgoing {
     }
 
     fn advance(&mut self) {
-        while let Some((position, true)) = self.window.front() {
+        while let Some(Queued { position, done: true, .. }) = self.window.front() {
             self.shown.set_relayed(*position);
             self.window.pop_front();
         }
@@ -161,11 +170,16 @@ impl Outgoing {
     /// over other links: the producer lets nothing of a link pass a failed message of it.
     pub(super) fn restart(&mut self) {
         self.queued = self.shown.relayed();
-        self.acknowledged.extend(self.window.iter().filter(|(_, done)| *done).map(|(position, _)| *position));
+        self.acknowledged.extend(self.window.iter().filter(|queued| queued.done).map(|queued| queued.position));
         self.window.clear();
         self.links.clear();
         self.queued_bytes = 0;
         self.behind = true;
+    }
+
+    /// How long the oldest message here has waited for its acknowledgement.
+    pub(super) fn oldest(&self) -> Duration {
+        self.window.front().map_or(Duration::ZERO, |queued| queued.since.elapsed())
     }
 
     /// Whether everything that is known to be committed is acknowledged.

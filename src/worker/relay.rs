@@ -389,6 +389,8 @@ impl Relay {
         let bytes =
             self.lanes.values().flat_map(|(_, outgoing)| outgoing.links.values()).map(|link| link.bytes_in_flight);
         self.shared.metrics.relay_in_flight(bytes.sum());
+        let oldest = self.lanes.values().map(|(_, outgoing)| outgoing.oldest()).max();
+        self.shared.metrics.relay_oldest_unsent(oldest.unwrap_or_default());
     }
 }
 

@@ -13,6 +13,11 @@ pub(super) fn tell(shared: &Shared, lane: &LaneId, decided: &Decided) {
             shared.metrics.dead_letter(&lane.topic, reason.as_str());
         }
     }
+    for ((definition, status), count) in &decided.sagas {
+        for _ in 0..*count {
+            shared.metrics.saga(definition, status.as_str());
+        }
+    }
     for alarm in &decided.alarms {
         shared.metrics.alarm(alarm.kind.as_str());
         let (event, offset) =
