@@ -12,13 +12,20 @@ use std::{
 };
 
 use super::{
-    ledger::{HELD, JOURNAL, LINK_IN, LINK_OUT, QUARANTINE, WAITING},
+    ledger::{
+        COMMAND, DEAD_LETTER, HELD, JOURNAL, LINK_IN, LINK_OUT, PARKED, PASSED, QUARANTINE, SAGA_STEP, SEEN, TIMER,
+        WAITING,
+    },
     rows,
     table::{Change, Key, Row, Table, Value, Want},
 };
 
 /// The tables that are read whole at the claim.
 pub static RESIDENT: [&Table; 5] = [&HELD, &QUARANTINE, &WAITING, &LINK_IN, &LINK_OUT];
+
+/// The tables whose rows are asked for once: what is known of them is forgotten with the batch. An id is new for
+/// each event; to keep it known would fill the memory with what nobody asks for again.
+static PASSING: [&Table; 7] = [&SEEN, &PASSED, &TIMER, &PARKED, &COMMAND, &DEAD_LETTER, &SAGA_STEP];
 
 /// Where a row stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +82,7 @@ pub struct State {
     resident: BTreeMap<&'static str, BTreeMap<Key, Row>>,
     young: BTreeMap<Address, Option<Row>>,
     old: BTreeMap<Address, Option<Row>>,
+    passing: BTreeMap<Address, Option<Row>>,
     /// Answers to the batch's `Prior` and `Page` needs.
     answers: BTreeMap<Need, Vec<Row>>,
     before: BTreeMap<Address, Option<Row>>,
@@ -86,6 +94,10 @@ fn is_resident(table: &Table) -> bool {
     RESIDENT.iter().any(|resident| std::ptr::eq(*resident, table))
 }
 
+fn is_passing(table: &Table) -> bool {
+    PASSING.iter().any(|passing| std::ptr::eq(*passing, table))
+}
+
 impl State {
     /// What is known of a row: nothing, that it is absent, or its cells.
     #[must_use]
@@ -93,7 +105,12 @@ impl State {
         if is_resident(address.table) {
             return Some(self.resident.get(address.table.name).and_then(|rows| rows.get(&address.key)));
         }
-        self.young.get(address).or_else(|| self.old.get(address)).map(Option::as_ref)
+        let known = if is_passing(address.table) {
+            self.passing.get(address)
+        } else {
+            self.young.get(address).or_else(|| self.old.get(address))
+        };
+        known.map(Option::as_ref)
     }
 
     /// Whether a row is known, there or not; if it is unknown the need is noted.
@@ -174,8 +191,13 @@ impl State {
                 self.resident.entry(address.table.name).or_default().insert(address.key, row);
             }
         } else {
-            self.young.insert(address, row);
+            self.cache(address, row);
         }
+    }
+
+    fn cache(&mut self, address: Address, row: Option<Row>) {
+        let rows = if is_passing(address.table) { &mut self.passing } else { &mut self.young };
+        rows.insert(address, row);
     }
 
     /// Resident rows whose key begins with `prefix`, in key order.
@@ -208,7 +230,7 @@ impl State {
                 None => rows.remove(&address.key),
             };
         } else {
-            self.young.insert(address, row);
+            self.cache(address, row);
         }
     }
 
@@ -249,6 +271,7 @@ impl State {
             slot.1.extend(rows.into_iter().map(Change::Insert));
         }
         self.answers.clear();
+        self.passing.clear();
         writes.into_values().collect()
     }
 
@@ -276,5 +299,29 @@ impl Needs {
             (address.table, Want::Scan { prefix: address.key.clone(), after: None, limit: *limit })
         });
         keys.chain(pages).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Address, State};
+    use crate::core::{
+        ledger::{SEEN, STRAY},
+        table::Value,
+    };
+
+    #[test]
+    fn what_is_asked_for_once_is_forgotten_with_the_batch() {
+        let mut state = State::default();
+        let names = |count: usize| (0..count).map(|_| Value::text("x"));
+        let id = Address::new(&SEEN, std::iter::once(Value::Int(1)).chain(names(4)).collect());
+        let marks = Address::new(&STRAY, names(2).collect());
+        for address in [&id, &marks] {
+            state.admit(address.clone(), None);
+            assert!(state.has(address));
+        }
+        let _written = state.take_writes();
+        assert!(state.get(&id).is_none());
+        assert!(state.get(&marks).is_some());
     }
 }
