@@ -242,10 +242,10 @@ fn plain_text_leaves_this_machine_only_with_the_flag() {
 
 #[test]
 fn values_that_do_not_fit_together_are_refused_with_the_reason() {
-    let says = refusal(&["--set", "saga.charge_deadline=1m", "--set", "dedupe.window=91d"], &[]);
+    let says = refusal(&["--set", "saga.charge_deadline=1m", "--set", "retry.backoff_min=1m"], &[]);
     assert!(says.contains("all requests of a capture must fit before the deadline of the charge"), "{says}");
     assert!(says.contains("saga.capture_attempts = 5"), "{says}");
-    assert!(says.contains("dedupe.window, retention.journal (flag --set): the journal must be kept"), "{says}");
+    assert!(says.contains("retry.backoff_min, retry.backoff_max (flag --set): the shortest pause"), "{says}");
 }
 
 #[test]

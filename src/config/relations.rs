@@ -33,7 +33,7 @@ pub(super) fn check(config: &Config, reader: &Reader) -> Vec<Problem> {
 }
 
 fn times(config: &Config) -> Vec<Relation> {
-    let Config { kafka, database, saga, relay, retry, lanes, dedupe, retention, shutdown, .. } = config;
+    let Config { kafka, database, saga, relay, retry, lanes, shutdown, .. } = config;
     let all = |pause: Duration, attempts: usize| pause.saturating_mul(u32::try_from(attempts).unwrap_or(u32::MAX));
     vec![
         Relation {
@@ -66,11 +66,6 @@ fn times(config: &Config) -> Vec<Relation> {
             holds: database.lock_timeout < shutdown.deadline,
             keys: &["database.lock_timeout", "shutdown.deadline"],
             why: "a transaction that waits for a lock must be able to end before the process does",
-        },
-        Relation {
-            holds: dedupe.window <= retention.journal,
-            keys: &["dedupe.window", "retention.journal"],
-            why: "the journal must be kept as long as duplicates are recognised: it holds what they are compared with",
         },
         Relation {
             holds: relay.retry_backoff_min <= relay.retry_backoff_max,

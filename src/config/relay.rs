@@ -68,15 +68,9 @@ impl Retry {
 /// What is thrown away, and when.
 #[derive(Clone, Debug)]
 pub struct Retention {
-    /// How long the journal is kept. Default 90 d. A repeat of an older event is `too_old`, not `duplicate`.
-    pub journal: Duration,
-    /// How long the steps of ended sagas are kept. Default 30 d.
-    pub saga_steps: Duration,
-    /// How often a lane looks for what may go. Default 1 min.
+    /// How often sent messages and forgotten ids are looked for. Default 1 min.
     pub interval: Duration,
-    /// Rows of the outbox that one look deletes at most. Default 10000.
-    pub outbox_rows_max: usize,
-    /// Rows of any other table that one look deletes at most. Default 5000.
+    /// Rows that one step deletes at most. Default 5000; between two steps the writer does its other work.
     pub step_rows: usize,
 }
 
@@ -84,10 +78,7 @@ impl Retention {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let mut area = reader.area("retention");
         Self {
-            journal: area.duration("journal", 90 * DAY, MINUTE..=36_600 * DAY),
-            saga_steps: area.duration("saga_steps", 30 * DAY, MINUTE..=36_600 * DAY),
             interval: area.duration("interval", MINUTE, SECOND / 10..=DAY),
-            outbox_rows_max: area.count("outbox_rows_max", 10_000, 1..=1_000_000),
             step_rows: area.count("step_rows", 5_000, 1..=1_000_000),
         }
     }
