@@ -8,7 +8,7 @@ use super::{
     event::{Arrival, Body, Event, Reason, Rejection},
     handle::Way,
     lane::Lane,
-    ledger::{PASSED, Passed, SAGA, SEEN, STRAY, Seen, Stray},
+    ledger::{Journal, PASSED, Passed, SAGA, SEEN, STRAY, Seen, Stray},
     limits::{SEEN_RANGES, micros},
     marks::{Marks, Standing},
     rows::Micros,
@@ -111,9 +111,10 @@ impl Lane {
             else {
                 return Novelty::Unclear;
             };
-            let digests = || prior.iter().map(|row| &row[15]).filter(|digest| **digest != Value::Null);
-            if digests().next().is_some() {
-                return verdict(digests().any(|digest| *digest == Value::Bytes(event.digest.to_vec())));
+            let digests: Vec<Vec<u8>> =
+                prior.iter().filter_map(|row| Journal::read(row)).filter_map(|row| row.digest).collect();
+            if !digests.is_empty() {
+                return verdict(digests.iter().any(|digest| *digest == event.digest));
             }
         } else if !self.state.has(&passed) {
             return Novelty::Unclear;
