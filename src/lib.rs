@@ -8,6 +8,8 @@ pub mod failure;
 pub mod telemetry;
 
 pub mod core;
+
+pub mod broker;
 pub mod kafka;
 pub mod store;
 

@@ -47,7 +47,8 @@ async fn serve(config: &Config, metrics: telemetry::Metrics) -> anyhow::Result<E
             _ = tokio::signal::ctrl_c() => {}
         }
     };
-    let ended = worker::run(config, catalog, Environment { store, metrics, health }, shutdown).await;
+    let ended =
+        worker::run(config, catalog, Environment { metrics, health, ..Environment::new(store) }, shutdown).await;
     // Nobody listens if there is no HTTP face.
     let _nobody = stop.send(true);
     ended.map(|()| Exit::Done)

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use seriatim::{
+    broker::{Producer as _, Report, SendError},
     core::message::Message,
-    kafka::{Producer, Report, SendError, Settings},
+    kafka::{Producer, Settings},
 };
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::bail;
 use seriatim::{
+    broker::{Consumer as _, Event, Inbox},
     core::record::{LaneId, Record},
-    kafka::{Consumer, Event, Inbox, Settings},
+    kafka::{Consumer, Settings},
 };
 use tokio::sync::{
     Notify,

@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use seriatim::{
     admin::Health,
+    broker::Broker as _,
     config::{Config, Need, Sources},
     core::record::LaneId,
     kafka::{self, Cluster, MockBroker},
@@ -105,8 +106,11 @@ impl World {
     /// Starts the worker, as `seriatim run` does.
     pub async fn start(&self) -> anyhow::Result<Running> {
         let store = self.open().await?;
-        let environment =
-            Environment { store, metrics: self.metrics.clone(), health: Arc::new(Health::new(TICK_DEADLINE)) };
+        let environment = Environment {
+            metrics: self.metrics.clone(),
+            health: Arc::new(Health::new(TICK_DEADLINE)),
+            ..Environment::new(store)
+        };
         let (config, catalog) = (self.config.clone(), self.catalog.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move {

@@ -16,54 +16,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
-use super::{
-    Error, Settings,
-    inbox::{Bell, Inbox},
-    poll::Poller,
-    rebalance::Context,
-    watch::Positions,
+use super::{Error, Settings, bell::Bell, poll::Poller, rebalance::Context};
+use crate::{
+    broker::{self, Event, Inbox, Positions, Stopped},
+    core::record::LaneId,
 };
-use crate::core::record::LaneId;
-
-/// What the poll thread tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The group grants these lanes. Nothing is read until they are opened.
-    Assigned(Vec<LaneId>),
-    /// The group takes these lanes away; their inboxes are closed.
-    Revoked(Vec<LaneId>),
-    /// No record lies between what was delivered and `offset`: what trails there are control records or
-    /// aborted transactions.
-    Tail {
-        /// Of which lane.
-        lane: LaneId,
-        /// The offset that the next record cannot be below.
-        offset: i64,
-    },
-    /// A lane's reading has ended and does not go on by itself. It stays granted; its inbox is closed.
-    Lost {
-        /// Which lane.
-        lane: LaneId,
-        /// Why.
-        why: String,
-    },
-    /// A lane has records and delivers none, though it was assigned afresh.
-    Stalled(LaneId),
-    /// The client is past help: nothing is delivered any more, the process should end.
-    Fatal(String),
-}
-
-/// How stopping ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stopped {
-    /// The member has left the group and the client is gone.
-    Closed,
-    /// The client did not close in time. Its thread is left behind, the process can end.
-    Abandoned,
-}
 
 /// What others want of the poll thread.
 pub(super) enum Command {
@@ -105,7 +66,7 @@ pub struct Consumer {
 
 impl fmt::Debug for Consumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Consumer").field("last_poll", &self.last_poll()).field("counts", &self.counts()).finish()
+        f.debug_struct("Consumer").field("counts", &self.counts()).finish_non_exhaustive()
     }
 }
 
@@ -143,34 +104,6 @@ impl Consumer {
         Ok(Self { commands, bell, shown, started, ended })
     }
 
-    /// Begins to read a granted lane at an offset, into an inbox that has served no other opening. If the lane
-    /// is not granted any more, or the thread has ended, the inbox is closed instead.
-    pub fn open(&self, lane: LaneId, offset: i64, inbox: Arc<Inbox>) {
-        self.send(Command::Open(lane, offset, inbox));
-    }
-
-    /// Ends the reading of a lane; it stays granted and can be opened again.
-    pub fn close(&self, lane: LaneId) {
-        self.send(Command::Close(lane));
-    }
-
-    /// Commits offsets to Kafka, with metadata, some time soon or never: they are for lag tools.
-    pub fn commit(&self, offsets: Vec<(LaneId, i64)>, metadata: String) {
-        self.send(Command::Commit(offsets, metadata));
-    }
-
-    /// Where the open lanes stand, as of the last statistics.
-    #[must_use]
-    pub fn positions(&self) -> BTreeMap<LaneId, Positions> {
-        self.shown.positions.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// How long ago the thread last came round. More than a few seconds means that it is dead.
-    #[must_use]
-    pub fn last_poll(&self) -> Duration {
-        self.started.elapsed().saturating_sub(Duration::from_millis(self.shown.polled_ms.load(Ordering::Relaxed)))
-    }
-
     /// What was dropped, and errors.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -181,20 +114,42 @@ impl Consumer {
         }
     }
 
-    /// Leaves the group and closes the client. Closing can hang for as long as brokers do not answer, and in
-    /// some versions for ever; so it is waited for no longer than `deadline`.
-    pub async fn stop(self, deadline: Duration) -> Stopped {
-        self.send(Command::Stop);
-        match tokio::time::timeout(deadline, self.ended).await {
-            Ok(_) => Stopped::Closed,
-            Err(_) => Stopped::Abandoned,
-        }
-    }
-
     fn send(&self, command: Command) {
         if let Err(mpsc::SendError(Command::Open(_, _, inbox))) = self.commands.send(command) {
             inbox.close();
         }
         self.bell.ring();
+    }
+}
+
+#[async_trait]
+impl broker::Consumer for Consumer {
+    fn open(&self, lane: LaneId, offset: i64, inbox: Arc<Inbox>) {
+        self.send(Command::Open(lane, offset, inbox));
+    }
+
+    fn close(&self, lane: LaneId) {
+        self.send(Command::Close(lane));
+    }
+
+    fn commit(&self, offsets: Vec<(LaneId, i64)>, metadata: String) {
+        self.send(Command::Commit(offsets, metadata));
+    }
+
+    fn positions(&self) -> BTreeMap<LaneId, Positions> {
+        self.shown.positions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn last_poll(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.shown.polled_ms.load(Ordering::Relaxed)))
+    }
+
+    async fn stop(self: Box<Self>, deadline: Duration) -> Stopped {
+        // Closing can hang for as long as brokers do not answer, and in some versions for ever.
+        self.send(Command::Stop);
+        match tokio::time::timeout(deadline, self.ended).await {
+            Ok(_) => Stopped::Closed,
+            Err(_) => Stopped::Abandoned,
+        }
     }
 }

@@ -4,9 +4,9 @@
 //! What this module promises is order and completeness within one opening of one lane, a bound on every
 //! queue, a thread that never waits for anybody, and a word whenever something is lost or stands still.
 
+mod bell;
 pub mod consume;
 mod copy;
-pub mod inbox;
 pub mod manifest;
 pub mod mock;
 mod poll;
@@ -16,14 +16,12 @@ pub mod settings;
 pub mod topic;
 mod watch;
 
-pub use consume::{Consumer, Counts, Event, Stopped};
-pub use inbox::Inbox;
+pub use consume::{Consumer, Counts};
 pub use manifest::Manifest;
 pub use mock::MockBroker;
-pub use produce::{Failure, Producer, Purged, Report, SendError};
+pub use produce::Producer;
 pub use settings::{Protocol, Settings};
 pub use topic::{Cluster, Difference};
-pub use watch::Positions;
 
 use rdkafka::{config::RDKafkaLogLevel, error::KafkaError};
 

@@ -20,13 +20,16 @@ use rdkafka::{
 };
 
 use super::{
-    consume::{Command, Event, Shown},
+    bell::Bell,
+    consume::{Command, Shown},
     copy::record_of,
-    inbox::{Bell, Inbox},
     rebalance::{Context, Opening, list_at, list_of},
     watch::{Verdict, Watch},
 };
-use crate::core::record::LaneId;
+use crate::{
+    broker::{Event, Inbox},
+    core::record::LaneId,
+};
 
 /// The longest that the thread sleeps; it is rung awake before, this only bounds a ring that was lost.
 const NAP_MAX: Duration = Duration::from_millis(100);
@@ -134,7 +137,8 @@ impl Poller {
             inbox.close();
             return;
         };
-        inbox.attach(self.bell.clone());
+        let rope = self.bell.clone();
+        inbox.attach(Arc::new(move || rope.ring()));
         *place = Some(Opening::new(offset, inbox));
         drop(lanes);
         // Before the partition is read: what comes earlier would go to the client's common queue.

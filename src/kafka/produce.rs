@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
 use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
@@ -25,55 +26,13 @@ use rdkafka::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Error, Settings, log_line};
-use crate::core::{message::Message, record::LaneId};
+use crate::{
+    broker::{self, Failure, Purged, Report, SendError},
+    core::{message::Message, record::LaneId},
+};
 
 // Tags travel through the client as a pointer's bits.
 const _: () = assert!(usize::BITS >= u64::BITS, "a tag must fit a pointer");
-
-/// What became of one message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// The tag that it was sent with.
-    pub tag: u64,
-    /// Acknowledged by all in-sync replicas, or why not.
-    pub result: Result<(), Failure>,
-}
-
-/// Why a message was not acknowledged. It may have been written all the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// This producer is known to send nothing any more. It may come to be so right after a report that does
-    /// not say it: after any failure, purge it and go on with a new one.
-    pub fatal: bool,
-    /// What the client said.
-    pub error: String,
-}
-
-/// Why a message was not taken. No report follows.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// Too much waits for acknowledgement; try again after some reports.
-    #[error("the producer's queue is full")]
-    Full,
-    /// This producer's first message for the partition is not acknowledged yet; try again after its report.
-    #[error("the producer's first message for the partition is still under way")]
-    Opening,
-    /// This producer sends nothing any more; make a new one.
-    #[error("the producer has stopped: {0}")]
-    Fatal(String),
-    /// This message cannot be sent by any producer of these settings: its size, its topic's name, its partition.
-    #[error("the producer refuses the message: {0}")]
-    Refused(String),
-}
-
-/// How purging ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purged {
-    /// Every message has its report.
-    Drained,
-    /// So many reports had not come by the deadline; they are lost with the client.
-    Abandoned(u64),
-}
 
 /// How a producer stands with a partition.
 ///
@@ -98,7 +57,7 @@ struct Context {
     unreported: AtomicU64,
 }
 
-/// Sends messages. End it with [`Producer::purge`]: dropping it does the same on the spot, for up to half a second.
+/// Sends messages. End it with `purge`: dropping it does the same on the spot, for up to half a second.
 pub struct Producer {
     client: ThreadedProducer<Context>,
 }
@@ -127,12 +86,20 @@ impl Producer {
         Ok(Self { client })
     }
 
-    /// Hands a message to the client. Messages for one partition are written in the order of these calls.
-    /// Never waits.
-    ///
-    /// # Errors
-    /// If the message was not taken; then no report follows.
-    pub fn send(&self, message: &Message, tag: u64) -> Result<(), SendError> {
+    /// Messages that wait for their report.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.client.client().context().unreported.load(Ordering::Acquire)
+    }
+
+    fn fatal_reason(&self) -> String {
+        self.client.client().fatal_error().map_or_else(|| "a fatal error".to_owned(), |(_, reason)| reason)
+    }
+}
+
+#[async_trait]
+impl broker::Producer for Producer {
+    fn send(&self, message: &Message, tag: u64) -> Result<(), SendError> {
         let context = self.client.client().context();
         if context.fatal.load(Ordering::Acquire) {
             return Err(SendError::Fatal(self.fatal_reason()));
@@ -171,15 +138,7 @@ impl Producer {
         })
     }
 
-    /// Messages that wait for their report.
-    #[must_use]
-    pub fn in_flight(&self) -> u64 {
-        self.client.client().context().unreported.load(Ordering::Acquire)
-    }
-
-    /// Gives up every message that is not acknowledged yet, and waits until all reports are out, within
-    /// `deadline`. What was under way may have been written all the same.
-    pub async fn purge(self, deadline: Duration) -> Purged {
+    async fn purge(self: Box<Self>, deadline: Duration) -> Purged {
         let client = self.client;
         // Polls, and joins a thread when dropped, so it has a thread of its own; dropping this future does not end it.
         let work = tokio::task::spawn_blocking(move || {
@@ -195,10 +154,6 @@ impl Producer {
             }
         });
         work.await.unwrap_or(Purged::Abandoned(0))
-    }
-
-    fn fatal_reason(&self) -> String {
-        self.client.client().fatal_error().map_or_else(|| "a fatal error".to_owned(), |(_, reason)| reason)
     }
 }
 

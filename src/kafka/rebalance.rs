@@ -29,12 +29,13 @@ use rdkafka::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    consume::Event,
-    inbox::Inbox,
     log_line,
     watch::{Statistics, Watch},
 };
-use crate::core::record::LaneId;
+use crate::{
+    broker::{Event, Inbox},
+    core::record::LaneId,
+};
 
 /// One opening of one lane: from an offset, into an inbox.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
     admin::{
@@ -16,9 +17,13 @@ use rdkafka::{
     error::{KafkaError, KafkaResult},
     types::RDKafkaErrorCode,
 };
+use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Error, Manifest, Settings, log_line};
-use crate::core::record::LaneId;
+use super::{Consumer, Error, Manifest, Producer, Settings, log_line};
+use crate::{
+    broker::{self, Broker, Event, Report},
+    core::record::LaneId,
+};
 
 /// Asks the cluster about topics and changes them. Cheap to clone.
 #[derive(Clone)]
@@ -90,65 +95,11 @@ impl Cluster {
         Ok(Self { settings: settings.clone(), admin: Arc::new(admin) })
     }
 
-    /// How many partitions each topic has; none if it is not there.
-    ///
-    /// # Errors
-    /// If the cluster does not answer within `timeout`.
-    pub async fn partitions(
-        &self,
-        topics: &[String],
-        timeout: Duration,
-    ) -> Result<BTreeMap<String, Option<i32>>, Error> {
+    async fn counts(&self, topics: &[String], timeout: Duration) -> Result<BTreeMap<String, Option<i32>>, Error> {
         let (admin, topics) = (self.admin.clone(), topics.to_vec());
         let ask =
             move || topics.into_iter().map(|topic| Ok((topic.clone(), count(&admin, &topic, timeout)?))).collect();
         blocking("asking for partitions", ask).await
-    }
-
-    /// The oldest offset of a partition and the one after its newest.
-    ///
-    /// # Errors
-    /// If the partition is not there or its leader does not answer within `timeout`.
-    pub async fn watermarks(&self, lane: &LaneId, timeout: Duration) -> Result<(i64, i64), Error> {
-        let (admin, of) = (self.admin.clone(), lane.clone());
-        blocking(format!("asking for the watermarks of {lane}"), move || {
-            admin.inner().fetch_watermarks(&of.topic, of.partition, timeout)
-        })
-        .await
-    }
-
-    /// What the group has committed to Kafka for these lanes: offset and metadata.
-    ///
-    /// On a client of its own, which joins nothing: the poll thread must not wait for an answer, and this is
-    /// asked only where a lane has no row yet.
-    ///
-    /// # Errors
-    /// If the group's coordinator does not answer within `timeout`.
-    pub async fn committed(
-        &self,
-        lanes: &[LaneId],
-        timeout: Duration,
-    ) -> Result<Vec<(LaneId, Option<(i64, String)>)>, Error> {
-        let (settings, lanes) = (self.settings.clone(), lanes.to_vec());
-        blocking("asking for committed offsets", move || {
-            let client: BaseConsumer<Quiet> = settings.consumer().create_with_context(Quiet)?;
-            let mut list = TopicPartitionList::new();
-            for lane in &lanes {
-                list.add_partition(&lane.topic, lane.partition);
-            }
-            let list = client.committed_offsets(list, timeout)?;
-            let of = |lane: LaneId| {
-                let element = list.find_partition(&lane.topic, lane.partition).ok_or(KafkaError::NoMessageReceived)?;
-                element.error()?;
-                let committed = match element.offset() {
-                    Offset::Offset(offset) => Some((offset, element.metadata().to_owned())),
-                    _ => None,
-                };
-                Ok((lane, committed))
-            };
-            lanes.into_iter().map(of).collect()
-        })
-        .await
     }
 
     /// Compares the cluster with the manifests and changes nothing.
@@ -157,7 +108,7 @@ impl Cluster {
     /// If the cluster does not answer within `timeout`.
     pub async fn plan(&self, manifests: &[Manifest], timeout: Duration) -> Result<Vec<Difference>, Error> {
         let names: Vec<String> = manifests.iter().map(|manifest| manifest.topic.clone()).collect();
-        let counts = self.partitions(&names, timeout).await?;
+        let counts = self.counts(&names, timeout).await?;
         let is_there = |topic: &&String| counts.get(*topic).is_some_and(Option::is_some);
         let present: Vec<&String> = names.iter().filter(is_there).collect();
         let configs = self.configs(&present, timeout).await?;
@@ -286,16 +237,62 @@ impl Cluster {
         });
         told.collect()
     }
+}
 
-    /// How long each topic keeps its records; nothing, if it keeps them for ever.
-    ///
-    /// # Errors
-    /// If the cluster does not tell within `timeout`.
-    pub async fn retention(
+#[async_trait]
+impl Broker for Cluster {
+    fn join(&self, topics: &[String], events: UnboundedSender<Event>) -> anyhow::Result<Box<dyn broker::Consumer>> {
+        Ok(Box::new(Consumer::start(&self.settings, topics, events)?))
+    }
+
+    fn producer(&self, reports: UnboundedSender<Report>) -> anyhow::Result<Box<dyn broker::Producer>> {
+        Ok(Box::new(Producer::start(&self.settings, reports)?))
+    }
+
+    async fn partitions(&self, topics: &[String], timeout: Duration) -> anyhow::Result<BTreeMap<String, Option<i32>>> {
+        Ok(self.counts(topics, timeout).await?)
+    }
+
+    async fn watermarks(&self, lane: &LaneId, timeout: Duration) -> anyhow::Result<(i64, i64)> {
+        let (admin, of) = (self.admin.clone(), lane.clone());
+        let ask = move || admin.inner().fetch_watermarks(&of.topic, of.partition, timeout);
+        Ok(blocking(format!("asking for the watermarks of {lane}"), ask).await?)
+    }
+
+    async fn committed(
+        &self,
+        lanes: &[LaneId],
+        timeout: Duration,
+    ) -> anyhow::Result<Vec<(LaneId, Option<(i64, String)>)>> {
+        let (settings, lanes) = (self.settings.clone(), lanes.to_vec());
+        // A client of its own, which joins nothing: the poll thread must not wait for an answer, and this is asked
+        // only where a lane has no row yet.
+        let ask = move || {
+            let client: BaseConsumer<Quiet> = settings.consumer().create_with_context(Quiet)?;
+            let mut list = TopicPartitionList::new();
+            for lane in &lanes {
+                list.add_partition(&lane.topic, lane.partition);
+            }
+            let list = client.committed_offsets(list, timeout)?;
+            let of = |lane: LaneId| {
+                let element = list.find_partition(&lane.topic, lane.partition).ok_or(KafkaError::NoMessageReceived)?;
+                element.error()?;
+                let committed = match element.offset() {
+                    Offset::Offset(offset) => Some((offset, element.metadata().to_owned())),
+                    _ => None,
+                };
+                Ok((lane, committed))
+            };
+            lanes.into_iter().map(of).collect()
+        };
+        Ok(blocking("asking for committed offsets", ask).await?)
+    }
+
+    async fn retention(
         &self,
         topics: &[String],
         timeout: Duration,
-    ) -> Result<BTreeMap<String, Option<Duration>>, Error> {
+    ) -> anyhow::Result<BTreeMap<String, Option<Duration>>> {
         let names: Vec<&String> = topics.iter().collect();
         let configs = self.configs(&names, timeout).await?;
         let retention = |config: &ConfigResource| {

@@ -10,21 +10,12 @@ use std::{
 
 use serde::Deserialize;
 
+use crate::broker::Positions;
+
 /// For so long after an opening or a rebalance the end that the statistics tell is not believed. A rebalance
 /// makes the client throw away what it has fetched and fetch it again, but the position in the statistics goes
 /// back only when a broker's thread comes round: within a second, says its loop; three are safe.
 const SETTLING: Duration = Duration::from_secs(3);
-
-/// Where a lane stands, for showing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Positions {
-    /// The offset after the last record that was delivered.
-    pub next: i64,
-    /// The oldest offset of the partition; negative if not known yet.
-    pub low: i64,
-    /// The end that a reader of committed records can reach; negative if not known yet.
-    pub end: i64,
-}
 
 /// The part of the client's statistics that is read here.
 #[derive(Debug, Default, Deserialize)]

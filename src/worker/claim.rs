@@ -6,8 +6,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use uuid::Uuid;
-
 use super::writer::Shared;
 use crate::{
     core::{
@@ -17,7 +15,6 @@ use crate::{
         record::LaneId,
         table::{Row, Value, Want},
     },
-    kafka::Cluster,
     store::{Error, Session},
 };
 
@@ -61,7 +58,6 @@ const PAGE_ROWS: usize = 1000;
 /// made after that only disturbs the next owner.
 pub(super) async fn claim(
     shared: &Shared,
-    cluster: &Cluster,
     lane: &LaneId,
     identity: &str,
     held: &AtomicBool,
@@ -69,14 +65,14 @@ pub(super) async fn claim(
     let mut session = shared.store.session().await?;
     let timeout = shared.settings.metadata_timeout;
     let (low, high) =
-        cluster.watermarks(lane, timeout).await.map_err(|error| Failure::Later(format!("{lane}: {error}")))?;
+        shared.broker.watermarks(lane, timeout).await.map_err(|error| Failure::Later(format!("{lane}: {error}")))?;
     if session.peek(lane).await?.is_none() {
-        refuse_foreign_store(shared, cluster, lane, identity).await?;
+        refuse_foreign_store(shared, lane, identity).await?;
     }
     if !held.load(Ordering::SeqCst) {
         return Err(Failure::Later(format!("{lane}: the group has taken it away")));
     }
-    let token = Uuid::new_v4().to_string();
+    let token = shared.chance.token();
     let (row, now) = session.claim(lane, &token, &shared.settings.owner, low).await?;
     let (read_from, verify, halted) = match starting_point(&row, low, high) {
         Ok((read_from, verify)) => (read_from, verify, None),
@@ -97,14 +93,9 @@ pub(super) async fn reopen(session: &mut dyn Session, shared: &Shared, lane: &La
     Ok(Some(lane))
 }
 
-async fn refuse_foreign_store(
-    shared: &Shared,
-    cluster: &Cluster,
-    lane: &LaneId,
-    identity: &str,
-) -> Result<(), Failure> {
+async fn refuse_foreign_store(shared: &Shared, lane: &LaneId, identity: &str) -> Result<(), Failure> {
     let timeout = shared.settings.metadata_timeout;
-    let committed = cluster.committed(std::slice::from_ref(lane), timeout).await;
+    let committed = shared.broker.committed(std::slice::from_ref(lane), timeout).await;
     let committed = committed.map_err(|error| Failure::Later(format!("{lane}: {error}")))?;
     let foreign = committed.into_iter().filter_map(|(_, committed)| committed);
     match foreign.map(|(_, metadata)| metadata).find(|metadata| !metadata.is_empty() && metadata != identity) {

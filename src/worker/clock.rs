@@ -2,7 +2,7 @@
 //!
 //! The only place that knows what time it is; a lane is told.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 /// The database's clock as of the last answer, plus what has passed since.
 #[derive(Clone, Copy, Debug)]

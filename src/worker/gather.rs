@@ -1,6 +1,6 @@
 //! What a writer's lanes have to do now: records, timers that are due, operators' orders, drains.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::writer::{Report, Writer};
 use crate::core::{

@@ -4,8 +4,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use super::slot::Shown;
 use crate::core::{fence::Position, message::Message, record::LaneId};

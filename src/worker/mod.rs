@@ -3,6 +3,7 @@
 //! One router, a few writers, one relay, and the poll thread of the Kafka client. The router hands lanes to
 //! writers; a writer gathers, decides and commits, and hands messages to the relay.
 
+mod chance;
 mod claim;
 pub mod clock;
 mod gather;
@@ -20,4 +21,5 @@ mod testing;
 mod transact;
 mod writer;
 
-pub use start::{Environment, run};
+pub use chance::Chance;
+pub use start::{Environment, run, run_on};

@@ -4,13 +4,13 @@
 //! A failed message stops its producer for good, so that nothing passes it. With one message of a link under way
 //! there is nothing that could.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::{
     link::Flight,
     relay::{PURGE_DEADLINE, Relay},
 };
-use crate::{core::record::LaneId, kafka::SendError};
+use crate::{broker::SendError, core::record::LaneId};
 
 impl Relay {
     /// A new producer for the next probe.

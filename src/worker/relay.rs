@@ -10,10 +10,13 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{
     link::{Flight, Outgoing},
@@ -21,6 +24,7 @@ use super::{
     writer::Shared,
 };
 use crate::{
+    broker::{Producer, Report, SendError},
     core::{
         fence::Position,
         lane::Lane,
@@ -29,7 +33,6 @@ use crate::{
         record::LaneId,
         table::{Value, Want},
     },
-    kafka::{self, Producer, Report, SendError},
     store::{Error, Session},
 };
 
@@ -97,9 +100,8 @@ fn bytes_of(messages: &[Message]) -> usize {
 
 pub(super) struct Relay {
     pub(super) shared: Shared,
-    kafka: kafka::Settings,
     session: Box<dyn Session>,
-    producer: Option<Producer>,
+    producer: Option<Box<dyn Producer>>,
     pub(super) reports: mpsc::UnboundedReceiver<Report>,
     reporting: mpsc::UnboundedSender<Report>,
     orders: mpsc::UnboundedReceiver<Order>,
@@ -115,7 +117,7 @@ pub(super) struct Relay {
     /// Partitions that did not take a message, until they take one: not before this are they tried again, each
     /// time later, one message at a time and with a producer of their own, so that they do not stop the others.
     pub(super) refusing: BTreeMap<LaneId, (Instant, Duration)>,
-    pub(super) prober: Option<Producer>,
+    pub(super) prober: Option<Box<dyn Producer>>,
     /// A message was refused again: nothing more goes through this prober.
     pub(super) prober_broken: bool,
 }
@@ -126,24 +128,20 @@ pub(super) const PURGE_DEADLINE: Duration = Duration::from_secs(10);
 const WAIT_MAX: Duration = Duration::from_millis(200);
 
 /// Starts the relay on a task of its own. The task ends with an error that ends the process.
-pub(super) async fn start(
-    shared: Shared,
-    kafka: kafka::Settings,
-) -> anyhow::Result<(Handle, tokio::task::JoinHandle<Result<(), String>>)> {
+pub(super) async fn start(shared: Shared) -> anyhow::Result<(Handle, tokio::task::JoinHandle<Result<(), String>>)> {
     let session = shared.store.session().await?;
-    let (handle, mut relay) = Relay::new(shared, kafka, session);
+    let (handle, mut relay) = Relay::new(shared, session);
     relay.producer = Some(relay.new_producer().map_err(anyhow::Error::msg)?);
     Ok((handle, tokio::spawn(relay.run())))
 }
 
 impl Relay {
-    fn new(shared: Shared, kafka: kafka::Settings, session: Box<dyn Session>) -> (Handle, Self) {
+    fn new(shared: Shared, session: Box<dyn Session>) -> (Handle, Self) {
         let (orders, received) = mpsc::unbounded_channel();
         let (reporting, reports) = mpsc::unbounded_channel();
         let (handed, handed_max) = (Arc::new(AtomicUsize::new(0)), shared.settings.queue_bytes_max);
         let relay = Self {
             shared,
-            kafka,
             session,
             producer: None,
             reports,
@@ -204,6 +202,7 @@ impl Relay {
     /// Waits for an order, a report, or a moment. False: everybody else is gone.
     async fn wait(&mut self) -> bool {
         tokio::select! {
+            biased;
             order = self.orders.recv() => match order {
                 Some(order) => {
                     self.obey(order);
@@ -292,14 +291,15 @@ impl Relay {
         let settings = &self.shared.settings;
         let pause = settings.relay_retry_min.saturating_mul(1 << self.failures.min(12)).min(settings.relay_retry_max);
         self.failures = self.failures.saturating_add(1);
-        tokio::time::sleep(settings.jittered(pause)).await;
+        tokio::time::sleep(self.shared.chance.jittered(pause)).await;
         self.producer = Some(self.new_producer()?);
         Ok(())
     }
 
     /// A producer that reports here.
-    pub(super) fn new_producer(&self) -> Result<Producer, String> {
-        Producer::start(&self.kafka, self.reporting.clone()).map_err(|error| format!("making a new producer: {error}"))
+    pub(super) fn new_producer(&self) -> Result<Box<dyn Producer>, String> {
+        let made = self.shared.broker.producer(self.reporting.clone());
+        made.map_err(|error| format!("making a new producer: {error:#}"))
     }
 
     /// Reads the next page of every lane that is behind and has room. Whether there was anything new in them: if
@@ -321,7 +321,7 @@ impl Relay {
                 Err(Error::Stop(error)) => return Err(error),
                 Err(error) => {
                     tracing::warn!(error = %error, "the outbox cannot be read; trying again");
-                    tokio::time::sleep(self.shared.settings.backoff(1)).await;
+                    tokio::time::sleep(self.shared.backoff(1)).await;
                     continue;
                 }
             };

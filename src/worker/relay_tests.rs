@@ -13,7 +13,6 @@ use crate::{
         message::Message,
         record::LaneId,
     },
-    kafka,
     memory::MemoryStore,
     store::Store,
     worker::{slot::Shown, testing},
@@ -38,7 +37,7 @@ fn message(batch: i64) -> Message {
 async fn relay() -> (Handle, Relay) {
     let store = Arc::new(MemoryStore::new("relay", || 1));
     let session = store.session().await.unwrap();
-    Relay::new(testing::shared(store), kafka::Settings::default(), session)
+    Relay::new(testing::shared(store), session)
 }
 
 fn lane(shared: &crate::worker::writer::Shared) -> Lane {

@@ -8,10 +8,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
 
 use super::{
     claim::{self, Claimed, Failure},
@@ -20,8 +23,8 @@ use super::{
 };
 use crate::{
     admin::Lanes,
+    broker::{Consumer, Event, Inbox},
     core::{batch::AlarmKind, record::LaneId},
-    kafka::{Cluster, Consumer, Event, Inbox},
     telemetry::LaneGauges,
 };
 
@@ -58,8 +61,7 @@ enum Answer {
 /// What the router works with.
 pub(super) struct Router {
     pub(super) shared: Shared,
-    pub(super) cluster: Cluster,
-    pub(super) consumer: Consumer,
+    pub(super) consumer: Box<dyn Consumer>,
     pub(super) identity: String,
     pub(super) writers: Vec<writer::Handle>,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
@@ -83,8 +85,7 @@ const TICK: Duration = Duration::from_millis(500);
 impl Router {
     pub(super) fn new(
         shared: Shared,
-        cluster: Cluster,
-        consumer: Consumer,
+        consumer: Box<dyn Consumer>,
         identity: String,
         writers: Vec<writer::Handle>,
         events: mpsc::UnboundedReceiver<Event>,
@@ -93,7 +94,6 @@ impl Router {
         let (answering, answers) = mpsc::unbounded_channel();
         Self {
             shared,
-            cluster,
             consumer,
             identity,
             writers,
@@ -114,11 +114,10 @@ impl Router {
         let mut tick = tokio::time::interval(TICK);
         let mut commit_at = Instant::now() + self.shared.settings.commit_interval;
         loop {
+            // In this order: the tick is rare, and must not starve behind events that are not.
             tokio::select! {
+                biased;
                 () = &mut shutdown => return Ok(()),
-                Some(event) = self.events.recv() => self.take_event(event)?,
-                Some(report) = self.reports.recv() => self.take_report(report)?,
-                Some(answer) = self.answers.recv() => self.take_answer(answer)?,
                 _ = tick.tick() => {
                     self.show();
                     if Instant::now() >= commit_at {
@@ -126,6 +125,9 @@ impl Router {
                         commit_at = Instant::now() + self.shared.settings.commit_interval;
                     }
                 }
+                Some(event) = self.events.recv() => self.take_event(event)?,
+                Some(report) = self.reports.recv() => self.take_report(report)?,
+                Some(answer) = self.answers.recv() => self.take_answer(answer)?,
             }
         }
     }
@@ -195,7 +197,7 @@ impl Router {
         if !self.claiming.insert(lane.clone()) {
             return;
         }
-        let (shared, cluster, identity) = (self.shared.clone(), self.cluster.clone(), self.identity.clone());
+        let (shared, identity) = (self.shared.clone(), self.identity.clone());
         let (claims, answering, lane) = (Arc::clone(&self.claims), self.answering.clone(), lane.clone());
         tokio::spawn(async move {
             let claimed = tokio::spawn({
@@ -203,7 +205,7 @@ impl Router {
                 async move {
                     // Never closed, so a permit is always given in the end.
                     let _permit = claims.acquire_owned().await;
-                    claim::claim(&shared, &cluster, &lane, &identity, &held).await
+                    claim::claim(&shared, &lane, &identity, &held).await
                 }
             });
             let claimed = claimed.await.unwrap_or_else(|_| Err(Failure::Stop(format!("claiming {lane} has panicked"))));
@@ -306,10 +308,10 @@ impl Router {
                 }
             }
             Report::AskEnd(lane, asked_at) => {
-                let (cluster, answering) = (self.cluster.clone(), self.answering.clone());
+                let (broker, answering) = (Arc::clone(&self.shared.broker), self.answering.clone());
                 let timeout = self.shared.settings.metadata_timeout;
                 tokio::spawn(async move {
-                    let end = cluster.watermarks(&lane, timeout).await;
+                    let end = broker.watermarks(&lane, timeout).await;
                     let end = end.ok().map(|(_, offset)| End { asked_at, offset });
                     let _gone = answering.send(Answer::End(lane, end));
                 });
@@ -336,7 +338,7 @@ impl Router {
             return self.claim(lane);
         }
         given.standing = Standing::Resting;
-        let pause = settings.jittered(given.pause);
+        let pause = self.shared.chance.jittered(given.pause);
         given.pause = given.pause.saturating_mul(2).min(settings.claim_pause_max);
         let (answering, lane) = (self.answering.clone(), lane.clone());
         tokio::spawn(async move {

@@ -6,12 +6,12 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{Answer, CLAIMS_MAX, Order, Report, Router, Standing};
 use crate::{
+    broker::Event,
     core::{
         fence::{Fence, LaneRow, Position},
         lane::Lane,
         record::LaneId,
     },
-    kafka::{Cluster, Consumer, Event, Settings},
     memory::MemoryStore,
     worker::{
         claim::{Claimed, Failure},
@@ -28,14 +28,12 @@ fn id() -> LaneId {
 /// the test gives their answers itself.
 fn router() -> (Router, mpsc::UnboundedReceiver<Order>) {
     let shared = testing::shared(Arc::new(MemoryStore::new("router", || 1)));
-    let kafka = Settings { brokers: "127.0.0.1:1".to_owned(), ..Settings::default() };
     let (event_sender, events) = mpsc::unbounded_channel();
     let (_, reports) = mpsc::unbounded_channel();
-    let consumer = Consumer::start(&kafka, &["activity".to_owned()], event_sender).unwrap();
-    let cluster = Cluster::new(&kafka).unwrap();
+    let consumer = shared.broker.join(&["activity".to_owned()], event_sender).unwrap();
     let (orders, ordered) = mpsc::unbounded_channel();
     let writer = Handle { orders, waker: Arc::new(Notify::new()) };
-    (Router::new(shared, cluster, consumer, "store".to_owned(), vec![writer], events, reports), ordered)
+    (Router::new(shared, consumer, "store".to_owned(), vec![writer], events, reports), ordered)
 }
 
 fn claimed(router: &Router, epoch: i64) -> Box<Result<Claimed, Failure>> {

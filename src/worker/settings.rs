@@ -72,20 +72,6 @@ impl Settings {
             shutdown_deadline: config.shutdown.deadline,
         }
     }
-
-    /// The pause before an attempt, doubling up to its bound, with jitter.
-    pub(super) fn backoff(&self, attempt: usize) -> Duration {
-        let doubled = self.retry_min.saturating_mul(1 << attempt.clamp(1, 16).saturating_sub(1));
-        self.jittered(doubled.min(self.retry_max))
-    }
-
-    /// Between half and the whole of a pause: those who failed together do not come back together.
-    #[allow(clippy::unused_self, reason = "reads beside `backoff`")]
-    pub(super) fn jittered(&self, pause: Duration) -> Duration {
-        let random = uuid::Uuid::new_v4().as_u128() % 1000;
-        let share = 500 + u32::try_from(random / 2).unwrap_or(0);
-        pause.saturating_mul(share) / 1000
-    }
 }
 
 /// The bounds of the lanes, out of the configuration.

@@ -6,17 +6,19 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use tokio::time::Instant;
+
 use crate::{
+    broker::Inbox,
     core::{
         fence::{LastRecord, Position},
         lane::{Backlog, Input, Lane},
         ledger::Timer,
         record::Record,
     },
-    kafka::Inbox,
 };
 
 /// What others may know of a lane that is open: shared between its writer, the relay and the router.
@@ -237,6 +239,7 @@ mod tests {
 
     use super::Slot;
     use crate::{
+        broker::Inbox,
         core::{
             fence::{Fence, LaneRow, Position},
             lane::{Input, Lane},
@@ -244,7 +247,6 @@ mod tests {
             record::{LaneId, Record},
             rows::Micros,
         },
-        kafka::Inbox,
         memory::MemoryStore,
         worker::testing,
     };

@@ -6,6 +6,7 @@ use anyhow::{Context as _, anyhow, bail};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
+    chance::Chance,
     relay,
     router::Router,
     settings::{self, Settings},
@@ -13,10 +14,11 @@ use super::{
 };
 use crate::{
     admin::Health,
+    broker::{Broker, Stopped},
     config::Config,
     core::{catalog::Catalog, explore},
     failure::Unreachable,
-    kafka::{self, Cluster, Consumer, Stopped},
+    kafka::Cluster,
     store::Store,
     telemetry::Metrics,
 };
@@ -30,13 +32,23 @@ pub struct Environment {
     pub metrics: Metrics,
     /// What the probes ask.
     pub health: Arc<Health>,
+    /// Names the process in the lanes' rows.
+    pub owner: String,
+    /// Tokens of claims, and pauses that spread.
+    pub chance: Chance,
 }
 
 impl Environment {
     /// Numbers and probes of its own, for a process that shows neither.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, metrics: Metrics::new(), health: Arc::new(Health::new(Duration::from_secs(30))) }
+        Self {
+            store,
+            metrics: Metrics::new(),
+            health: Arc::new(Health::new(Duration::from_secs(30))),
+            owner: settings::owner(),
+            chance: Chance::system(),
+        }
     }
 }
 
@@ -61,34 +73,43 @@ pub async fn run(
     if !problems.is_empty() {
         bail!("saga definitions are broken:\n{}", problems.join("\n"));
     }
-    let settings = Arc::new(Settings::of(config, settings::owner()));
-    let kafka = settings::kafka_settings(config);
-    let cluster = Cluster::new(&kafka)?;
+    let broker = Arc::new(Cluster::new(&settings::kafka_settings(config))?);
+    run_on(broker, config, catalog, environment, shutdown).await
+}
+
+/// Like [`run`] with brokers of the caller's choice, and without exploring the saga definitions first.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_on(
+    broker: Arc<dyn Broker>,
+    config: &Config,
+    catalog: Catalog,
+    environment: Environment,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let settings = Arc::new(Settings::of(config, environment.owner));
     let mut session = environment.store.session().await.context("opening the store")?;
     let identity = session.identity().await?;
-    let catalog = count_partitions(catalog, &cluster, &mut *session, settings.metadata_timeout).await?;
+    let catalog = count_partitions(catalog, &*broker, &mut *session, settings.metadata_timeout).await?;
     drop(session);
-    compare_retention(&catalog, &cluster, config.dedupe.window, settings.metadata_timeout).await?;
+    compare_retention(&catalog, &*broker, config.dedupe.window, settings.metadata_timeout).await?;
     let shared = Shared {
         store: environment.store,
+        broker,
+        chance: environment.chance,
         catalog: Arc::new(catalog),
         limits: Arc::new(settings::limits(config)),
         settings,
         metrics: environment.metrics,
         health: environment.health,
     };
-    tracing::info!(store = %identity, group = %kafka.group_id, "the worker starts");
-    serve(shared, kafka, cluster, identity, shutdown).await
+    tracing::info!(store = %identity, group = %config.kafka.group_id, "the worker starts");
+    serve(shared, identity, shutdown).await
 }
 
-async fn serve(
-    shared: Shared,
-    kafka: kafka::Settings,
-    cluster: Cluster,
-    identity: String,
-    shutdown: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
-    let (relay, relay_task) = relay::start(shared.clone(), kafka.clone()).await?;
+async fn serve(shared: Shared, identity: String, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let (relay, relay_task) = relay::start(shared.clone()).await?;
     let (reporting, reports) = mpsc::unbounded_channel();
     let mut writers = Vec::new();
     let mut tasks = Vec::new();
@@ -99,12 +120,13 @@ async fn serve(
     }
     let topics: Vec<String> = shared.catalog.home_topics().map(str::to_owned).collect();
     let (event_sender, events) = mpsc::unbounded_channel();
-    let consumer = Consumer::start(&kafka, &topics, event_sender)?;
+    let consumer = shared.broker.join(&topics, event_sender)?;
     let deadline = shared.settings.shutdown_deadline;
     let health = Arc::clone(&shared.health);
-    let mut router = Router::new(shared, cluster, consumer, identity, writers.clone(), events, reports);
+    let mut router = Router::new(shared, consumer, identity, writers.clone(), events, reports);
     let mut relay_task = relay_task;
     let ended = tokio::select! {
+        biased;
         ended = router.run(shutdown) => ended,
         relay = &mut relay_task => Err(relay.map_or_else(|error| error.to_string(), |ended| ended.err().unwrap_or_default())),
     };
@@ -156,15 +178,15 @@ async fn stop(
 /// The partition counts of all topics; those of home topics must be the ones in force.
 async fn count_partitions(
     catalog: Catalog,
-    cluster: &Cluster,
+    broker: &dyn Broker,
     session: &mut dyn crate::store::Session,
     timeout: Duration,
 ) -> anyhow::Result<Catalog> {
     let topics: Vec<String> = catalog.all_topics().collect();
-    let found = cluster
+    let found = broker
         .partitions(&topics, timeout)
         .await
-        .map_err(|error| Unreachable { service: "Kafka".to_owned(), source: Box::new(error) })?;
+        .map_err(|error| Unreachable { service: "Kafka".to_owned(), source: error.into() })?;
     let missing: Vec<&str> =
         found.iter().filter(|(_, count)| count.is_none()).map(|(topic, _)| topic.as_str()).collect();
     if !missing.is_empty() {
@@ -197,12 +219,12 @@ const RETENTION_TIMEOUT_MAX: Duration = Duration::from_secs(3);
 /// Ids of unsequenced events must be known for as long as a topic can bring them again.
 async fn compare_retention(
     catalog: &Catalog,
-    cluster: &Cluster,
+    broker: &dyn Broker,
     window: Duration,
     timeout: Duration,
 ) -> anyhow::Result<()> {
     let topics: Vec<String> = catalog.home_topics().map(str::to_owned).collect();
-    let retention = match cluster.retention(&topics, timeout.min(RETENTION_TIMEOUT_MAX)).await {
+    let retention = match broker.retention(&topics, timeout.min(RETENTION_TIMEOUT_MAX)).await {
         Ok(retention) => retention,
         Err(error) => {
             // A broker may hide its configuration from workers; what is seen later is a `too_old` letter.

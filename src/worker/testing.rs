@@ -3,13 +3,14 @@
 use std::{ffi::OsString, sync::Arc, time::Duration};
 
 use super::{
+    chance::Chance,
     settings::{self, Settings},
     writer::Shared,
 };
 use crate::{
     admin::Health,
     config::{Config, Need, Sources},
-    shop,
+    kafka, shop,
     store::Store,
     telemetry::Metrics,
 };
@@ -20,9 +21,13 @@ pub(super) fn shared(store: Arc<dyn Store>) -> Shared {
     let environment = environment.map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let config = Config::read(&Sources::default(), environment.into_iter(), Need::Nothing).unwrap();
     let catalog = shop::catalog(&shop::Settings::default(), "");
+    // No broker answers there.
+    let unreachable = kafka::Settings { brokers: "127.0.0.1:1".to_owned(), ..kafka::Settings::default() };
     let counts = catalog.all_topics().map(|topic| (topic, 4)).collect();
     Shared {
         store,
+        broker: Arc::new(kafka::Cluster::new(&unreachable).unwrap()),
+        chance: Chance::system(),
         catalog: Arc::new(catalog.with_partitions(counts)),
         limits: Arc::new(settings::limits(&config)),
         settings: Arc::new(Settings::of(&config, "test".to_owned())),

@@ -4,7 +4,9 @@
 //! refuses; that one counts as failed and its entity is quarantined. A lane that fails the compare is dropped,
 //! nobody else. A COMMIT without an answer is judged by the lanes' rows under lock, never guessed.
 
-use std::{collections::VecDeque, time::Instant};
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
 
 use super::{claim, gather::Work, load, writer::Writer};
 use crate::{
@@ -139,7 +141,7 @@ impl Writer {
                         }
                         Some(false) => {
                             attempt += 1;
-                            tokio::time::sleep(self.shared.settings.backoff(attempt)).await;
+                            tokio::time::sleep(self.shared.backoff(attempt)).await;
                         }
                         None => {
                             let ids: Vec<LaneId> = batches.into_iter().map(|batch| batch.lane).collect();
@@ -347,6 +349,6 @@ async fn pause(shared: &super::writer::Shared, error: &Error, attempt: usize) ->
     shared.health.store_answers(false);
     shared.metrics.retry();
     tracing::warn!(error = %error, attempt, "the store did not answer; trying again");
-    tokio::time::sleep(shared.settings.backoff(attempt)).await;
+    tokio::time::sleep(shared.backoff(attempt)).await;
     Ok(())
 }

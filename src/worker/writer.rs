@@ -4,15 +4,15 @@
 //!
 //! No store call stands under `select!` or a timeout: a call that was begun is finished.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
 };
 
-use tokio::sync::{Notify, mpsc};
-
 use super::{
+    chance::Chance,
     clock::Clock,
     relay,
     settings::Settings,
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     admin::Health,
+    broker::Broker,
     core::{catalog::Catalog, limits::Limits, record::LaneId},
     store::{Error, Session, Store},
     telemetry::Metrics,
@@ -29,6 +30,8 @@ use crate::{
 #[derive(Clone)]
 pub struct Shared {
     pub(super) store: Arc<dyn Store>,
+    pub(super) broker: Arc<dyn Broker>,
+    pub(super) chance: Chance,
     pub(super) catalog: Arc<Catalog>,
     pub(super) limits: Arc<Limits>,
     pub(super) settings: Arc<Settings>,
@@ -208,6 +211,7 @@ impl Writer {
             .min();
         let pause = next.unwrap_or(WAIT_MAX).clamp(Duration::from_millis(1), WAIT_MAX);
         tokio::select! {
+            biased;
             () = self.waker.notified() => {
                 if !self.shared.settings.batch_wait.is_zero() {
                     // Lets a few more come in: a bigger batch costs less.
@@ -257,7 +261,7 @@ impl Writer {
                 self.shared.metrics.retry();
                 self.failures += 1;
                 tracing::warn!(error = %text, attempt = self.failures, "the store did not answer; trying again");
-                tokio::time::sleep(self.shared.settings.backoff(self.failures)).await;
+                tokio::time::sleep(self.shared.backoff(self.failures)).await;
                 Ok(())
             }
         }

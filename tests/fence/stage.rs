@@ -184,7 +184,7 @@ pub fn config(settings: &BTreeMap<String, String>) -> Config {
 pub fn start(config: Config, store: Arc<dyn Store>) -> Running {
     let metrics = Metrics::new();
     let health = Arc::new(Health::new(Duration::from_secs(30)));
-    let environment = Environment { store, metrics: metrics.clone(), health: Arc::clone(&health) };
+    let environment = Environment { metrics: metrics.clone(), health: Arc::clone(&health), ..Environment::new(store) };
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {
         let catalog = shop::catalog(&shop::Settings::from(&config.saga), &config.topics.prefix);

@@ -4,7 +4,7 @@ use rdkafka::{
     mocking::MockCluster,
     types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error},
 };
-use seriatim::kafka::Event;
+use seriatim::broker::{Consumer as _, Event};
 
 use super::support::{Member, lane, offsets, send_numbers, settings};
 

@@ -10,8 +10,9 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
 use seriatim::{
+    broker::{Broker as _, Consumer as _, Event, Producer as _, Purged, Stopped},
     core::{message::Message, record::LaneId},
-    kafka::{Cluster, Consumer, Difference, Event, Manifest, Producer, Protocol, Purged, Settings, Stopped},
+    kafka::{Cluster, Consumer, Difference, Manifest, Producer, Protocol, Settings},
 };
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -167,7 +168,7 @@ async fn committed_offsets_come_back_with_their_metadata() {
     let mut member = Member::join(&settings, &topic);
     member.until_granted(2).await;
     member.consumer.commit(vec![(lanes[0].clone(), 7)], "store-1".to_owned());
-    assert_eq!(soon("the member to stop", member.consumer.stop(HANG)).await, Stopped::Closed);
+    assert_eq!(soon("the member to stop", Box::new(member.consumer).stop(HANG)).await, Stopped::Closed);
     let some = cluster.committed(&lanes, HANG).await.unwrap();
     assert_eq!(some, [(lanes[0].clone(), Some((7, "store-1".to_owned()))), (lanes[1].clone(), None)]);
 }
@@ -240,7 +241,7 @@ async fn a_group_that_rebalances_eagerly_is_refused() {
     assert!(matches!(event, Some(Event::Fatal(_))), "{event:?}");
     stop.send(()).unwrap();
     other.join().unwrap();
-    assert_eq!(soon("the member to stop", consumer.stop(HANG)).await, Stopped::Closed);
+    assert_eq!(soon("the member to stop", Box::new(consumer).stop(HANG)).await, Stopped::Closed);
 }
 
 #[tokio::test]
@@ -270,7 +271,7 @@ async fn nothing_lands_after_a_refused_message() {
         let refusal = take_reports(&mut reports, 1).await.remove(0);
         assert_eq!(refusal.tag, 100);
         assert!(refusal.result.is_err());
-        assert_eq!(producer.purge(HANG).await, Purged::Drained);
+        assert_eq!(Box::new(producer).purge(HANG).await, Purged::Drained);
         while let Some(report) = reports.recv().await {
             assert!(report.result.is_err(), "message {} landed behind the refused one", report.tag);
         }

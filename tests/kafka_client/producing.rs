@@ -6,7 +6,10 @@ use rdkafka::{
     mocking::MockCluster,
     types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error},
 };
-use seriatim::kafka::{Cluster, Producer, Purged, SendError, Settings};
+use seriatim::{
+    broker::{Broker as _, Producer as _, Purged, SendError},
+    kafka::{Cluster, Producer, Settings},
+};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::support::{HANG, lane, message, send, settings, take_reports};
@@ -28,7 +31,7 @@ async fn every_message_has_one_report_with_its_tag() {
         .collect();
     told.sort_unstable();
     assert_eq!(told, [0, 1, 1 << 40, u64::MAX - 1, u64::MAX]);
-    assert_eq!(producer.purge(HANG).await, Purged::Drained);
+    assert_eq!(Box::new(producer).purge(HANG).await, Purged::Drained);
     assert_eq!(reports.recv().await, None, "no report twice");
 }
 
@@ -44,7 +47,7 @@ async fn purging_reports_every_message_that_was_not_acknowledged() {
     for tag in 1..=1000 {
         send(&producer, &message(&lane("out", 0), "x"), tag).await;
     }
-    assert_eq!(producer.purge(HANG).await, Purged::Drained);
+    assert_eq!(Box::new(producer).purge(HANG).await, Purged::Drained);
     let mut failed = Vec::new();
     while let Some(report) = reports.recv().await {
         assert!(report.result.is_err(), "message {} went out with all brokers down", report.tag);
@@ -78,7 +81,7 @@ async fn nothing_lands_after_a_message_that_failed_for_good() {
             }
         }
     }
-    assert_eq!(producer.purge(HANG).await, Purged::Drained);
+    assert_eq!(Box::new(producer).purge(HANG).await, Purged::Drained);
     let watermarks = Cluster::new(&settings).unwrap().watermarks(&out, HANG).await.unwrap();
     assert_eq!(watermarks, (0, 1));
 }
@@ -134,6 +137,6 @@ async fn a_full_queue_says_so() {
     };
     assert_eq!(refused, SendError::Full);
     assert!((1..=8).contains(&sent), "{sent} messages of 8 KiB in 64 KiB");
-    assert_eq!(producer.purge(Duration::from_secs(30)).await, Purged::Drained);
+    assert_eq!(Box::new(producer).purge(Duration::from_secs(30)).await, Purged::Drained);
     assert_eq!(take_reports(&mut reports, sent as usize).await.len() as u64, sent);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::mocking::MockCluster;
-use seriatim::kafka::{Event, Stopped};
+use seriatim::broker::{Consumer as _, Event, Stopped};
 
 use super::{
     sharing,
@@ -108,7 +108,7 @@ async fn stopping_closes_the_inboxes_and_leaves_the_group() {
     let mut member = Member::join(&settings, "home");
     member.until_granted(1).await;
     let reading = member.open(&lane("home", 0), 0);
-    assert_eq!(soon("the member to stop", member.consumer.stop(HANG)).await, Stopped::Closed);
+    assert_eq!(soon("the member to stop", Box::new(member.consumer).stop(HANG)).await, Stopped::Closed);
     assert!(reading.inbox.is_closed());
     assert_eq!(member.events.recv().await, Some(Event::Revoked(vec![lane("home", 0)])));
     assert_eq!(member.events.recv().await, None, "the client is gone");
@@ -123,7 +123,7 @@ async fn stopping_gives_up_on_a_client_that_does_not_close_in_time() {
     member.until_granted(1).await;
     // Leaving the group takes an answer, and that takes longer than anybody waits.
     cluster.broker_round_trip_time(1, HANG).unwrap();
-    assert_eq!(member.consumer.stop(Duration::ZERO).await, Stopped::Abandoned);
+    assert_eq!(Box::new(member.consumer).stop(Duration::ZERO).await, Stopped::Abandoned);
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn a_member_without_brokers_can_stop() {
     member.until_granted(1).await;
     let reading: Reading = member.open(&lane("home", 0), 0);
     drop(cluster);
-    let stopped = soon("the member to stop", member.consumer.stop(HANG / 2)).await;
+    let stopped = soon("the member to stop", Box::new(member.consumer).stop(HANG / 2)).await;
     assert_eq!(stopped, Stopped::Closed);
     assert!(reading.inbox.is_closed());
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use seriatim::kafka::{Settings, Stopped};
+use seriatim::{
+    broker::{Consumer as _, Stopped},
+    kafka::Settings,
+};
 
 use super::support::{HANG, Member, lane, offsets, send_numbers, soon};
 
@@ -48,12 +51,12 @@ pub async fn lanes_move_between_members_without_a_loss(settings: &Settings, topi
     let taken = second.granted.clone();
     assert!(taken.iter().all(|one| before[one].inbox.is_empty()), "a revoked lane gets nothing more");
 
-    assert_eq!(soon("the second to stop", second.consumer.stop(HANG)).await, Stopped::Closed);
+    assert_eq!(soon("the second to stop", Box::new(second.consumer).stop(HANG)).await, Stopped::Closed);
     first.until_granted(lanes.len()).await;
     for one in &taken {
         send_numbers(settings, one, 5, 1).await;
         let reading = first.open(one, 5);
         assert_eq!(offsets(&reading.records(1).await), [5], "{one}");
     }
-    assert_eq!(soon("the first to stop", first.consumer.stop(HANG)).await, Stopped::Closed);
+    assert_eq!(soon("the first to stop", Box::new(first.consumer).stop(HANG)).await, Stopped::Closed);
 }

@@ -13,12 +13,13 @@ use std::{
 };
 
 use seriatim::{
+    broker::{Consumer as _, Event, Inbox, Producer as _, Report, SendError},
     core::{
         fence::Position,
         message::Message,
         record::{LaneId, Record},
     },
-    kafka::{Consumer, Event, Inbox, Producer, Report, SendError, Settings},
+    kafka::{Consumer, Producer, Settings},
 };
 use tokio::sync::{
     Notify,
@@ -96,7 +97,7 @@ pub async fn send_all(settings: &Settings, messages: &[Message]) {
     for report in take_reports(&mut reports, messages.len()).await {
         assert_eq!(report.result, Ok(()), "message {}", report.tag);
     }
-    producer.purge(HANG).await;
+    Box::new(producer).purge(HANG).await;
 }
 
 /// Sends `count` messages to a lane, values counting from `first`, and waits until all are acknowledged.

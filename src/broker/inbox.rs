@@ -1,4 +1,4 @@
-//! The bounded queue between the poll thread and the writer of one lane, for one opening of that lane.
+//! The bounded queue between whoever reads and the writer of one lane, for one opening of that lane.
 //!
 //! Each opening has an inbox of its own, so a record of an earlier one cannot leak into the next: the inbox
 //! is the generation. Closing throws away what is in it: whoever reads on starts at the store's offset.
@@ -7,26 +7,28 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use tokio::sync::Notify;
 
 use crate::core::record::Record;
 
-/// A lane's records on their way from the poll thread to its writer.
+/// A lane's records on their way from the reader to its writer.
 pub struct Inbox {
     records_max: usize,
     bytes_max: usize,
     queue: Mutex<Queue>,
     waker: Arc<Notify>,
-    /// Set while nothing is delivered because this is full; then taking rings the poll thread.
+    /// Set while nothing is delivered because this is full; then taking rings the reader.
     held: AtomicBool,
-    bell: OnceLock<Arc<Bell>>,
+    bell: OnceLock<Ring>,
 }
+
+/// Wakes whoever fills an inbox.
+pub(crate) type Ring = Arc<dyn Fn() + Send + Sync>;
 
 #[derive(Default)]
 struct Queue {
@@ -97,7 +99,7 @@ impl Inbox {
             && self.held.load(Ordering::SeqCst)
             && let Some(bell) = self.bell.get()
         {
-            bell.ring();
+            bell();
         }
         taken
     }
@@ -141,20 +143,19 @@ impl Inbox {
         queue.records.len() >= self.records_max || queue.bytes >= self.bytes_max
     }
 
-    /// Whether a full one should be filled again. At half, so that the poll thread is rung once for many
-    /// records.
-    pub(super) fn is_drained(&self) -> bool {
+    /// Whether a full one should be filled again. At half, so that the reader is rung once for many records.
+    pub(crate) fn is_drained(&self) -> bool {
         self.is_half_empty(&self.lock())
     }
 
-    /// Tells whether delivery waits for room, so that taking rings the poll thread.
-    pub(super) fn mark_held(&self, held: bool) {
+    /// Tells whether delivery waits for room, so that taking rings the reader.
+    pub(crate) fn mark_held(&self, held: bool) {
         self.held.store(held, Ordering::SeqCst);
     }
 
-    /// Ties it to the poll thread that fills it.
-    pub(super) fn attach(&self, bell: Arc<Bell>) {
-        // An inbox serves one opening; if it was attached before, it was to this same thread.
+    /// Ties it to the reader that fills it.
+    pub(crate) fn attach(&self, bell: Ring) {
+        // An inbox serves one opening; if it was attached before, it was to the same reader.
         let _already_attached = self.bell.set(bell);
     }
 
@@ -173,29 +174,6 @@ fn record_bytes(record: &Record) -> usize {
     let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
     let headers: usize = record.headers.iter().map(|(name, value)| name.len() + length(value) + 48).sum();
     length(&record.key) + length(&record.value) + headers + size_of::<Record>()
-}
-
-/// Wakes the poll thread: a command came, an inbox was drained, the client has something.
-#[derive(Debug, Default)]
-pub(super) struct Bell {
-    rung: Mutex<bool>,
-    wake: Condvar,
-}
-
-impl Bell {
-    /// Rings; heard at once, or at the next wait if nobody waits now.
-    pub(super) fn ring(&self) {
-        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.wake.notify_one();
-    }
-
-    /// Waits for a ring, no longer than `limit`.
-    pub(super) fn wait(&self, limit: Duration) {
-        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut rung, _) =
-            self.wake.wait_timeout_while(rung, limit, |rung| !*rung).unwrap_or_else(PoisonError::into_inner);
-        *rung = false;
-    }
 }
 
 #[cfg(test)]
