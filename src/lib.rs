@@ -21,4 +21,5 @@ pub mod worker;
 
 pub mod admin;
 pub mod shop;
+pub mod simulation;
 pub mod testing;

@@ -55,6 +55,8 @@ pub enum Command {
     Demo(Demo),
     /// Run the worker
     Run,
+    /// Run the worker in simulated worlds under faults, each from its seed; ends with 1 if anything does not hold
+    Simulate(Simulate),
     /// Bring the database to this release
     #[command(subcommand)]
     Migrate(Migrate),
@@ -105,6 +107,22 @@ pub struct Demo {
     // Fewer leave no room for every kind of trouble; more take longer than a minute and pass what the broker keeps.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(500..=20_000))]
     pub events: u32,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Simulate {
+    /// How many worlds
+    #[arg(long, default_value_t = 1_000)]
+    pub seeds: u64,
+    /// The seed of the first
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Worlds at the same time; as many as there are cores, unless given
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+    /// Print all that happens, if it is one world
+    #[arg(long)]
+    pub trace: bool,
 }
 
 #[derive(Debug, Subcommand)]

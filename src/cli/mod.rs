@@ -32,6 +32,12 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Config(Config::Show(reading)) => config::show(&cli.settings, reading),
         Command::Demo(demo) => crate::demo::run(demo.seed, demo.events, &cli.settings.sources()),
+        Command::Simulate(simulate) => Ok(crate::simulate::run(
+            simulate.seeds,
+            simulate.seed,
+            simulate.threads.map_or_else(crate::simulate::threads, usize::from),
+            simulate.trace,
+        )),
         Command::Run => run::run(&cli.settings),
         Command::Migrate(action) => migrate::run(&cli.settings, &action),
         Command::Topics(topics) => topics::run(&cli.settings, &topics.action),
@@ -84,6 +90,8 @@ mod tests {
             "demo",
             "demo --seed 7 --events 1000",
             "run",
+            "simulate",
+            "simulate --seeds 100 --seed 7 --threads 2 --trace",
             "migrate up",
             "migrate up --dry-run",
             "migrate status -o json",

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     catalog::Catalog,
     event::{Arrival, Body, Event, Link, Reason, Rejection, SagaRef},
+    header::{POSITION, SEQUENCE},
     kind::Nature,
     partition::partition_of,
     record::{LaneId, Record},
@@ -77,7 +78,7 @@ fn header<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
 /// names the header at fault.
 fn link_of(record: &Record, catalog: &Catalog) -> Result<Link, &'static str> {
     let position = "header seriatim_position: is not the place of a message of one of our lanes";
-    let mut parts = header(record, "seriatim_position").ok_or(position)?.split('/');
+    let mut parts = header(record, POSITION).ok_or(position)?.split('/');
     let mut part = || parts.next().ok_or(position);
     let (topic, partition) = (part()?, part()?.parse::<i32>().map_err(|_| position)?);
     for _ in ["batch", "index"] {
@@ -91,7 +92,7 @@ fn link_of(record: &Record, catalog: &Catalog) -> Result<Link, &'static str> {
     if source != Some(topic) {
         return Err("header seriatim_position: is of another lane than attribute source");
     }
-    let sequence = header(record, "seriatim_sequence").and_then(|text| text.parse::<i64>().ok());
+    let sequence = header(record, SEQUENCE).and_then(|text| text.parse::<i64>().ok());
     let sequence =
         sequence.filter(|sequence| *sequence >= 1).ok_or("header seriatim_sequence: is not a decimal from 1")?;
     Ok(Link { topic: topic.to_owned(), partition, sequence })

@@ -14,6 +14,7 @@ use super::{
     event::{Arrival, Event, SagaRef},
     fence::Position,
     handle::Failure,
+    header::{POSITION, SEQUENCE},
     lane::Lane,
     ledger::{LINK_OUT, LinkOut, OUTBOX, Timer},
     message::Message,
@@ -168,8 +169,8 @@ impl Lane {
         let sequence = self.next_on_link(&to);
         let position = self.next_position();
         let place = format!("{}/{}/{}/{}", self.id.topic, self.id.partition, position.batch, position.index);
-        headers.push(header("seriatim_position", place));
-        headers.push(header("seriatim_sequence", sequence.to_string()));
+        headers.push(header(POSITION, place));
+        headers.push(header(SEQUENCE, sequence.to_string()));
         self.post(Message {
             position,
             to,

@@ -4,6 +4,11 @@
 
 use serde_json::{Value as Json, json};
 
+/// Names the place of a message among those of its lane: `<topic>/<partition>/<batch>/<index>`.
+pub const POSITION: &str = "seriatim_position";
+/// Names the number of a message on its link, a decimal from 1.
+pub const SEQUENCE: &str = "seriatim_sequence";
+
 /// Headers in their order.
 pub type Headers = Vec<(String, Option<Vec<u8>>)>;
 

@@ -5,7 +5,6 @@
 
 mod bad;
 mod check;
-mod dice;
 mod feed;
 mod gateway;
 mod operator;
@@ -17,7 +16,7 @@ mod stream;
 mod tables;
 mod textbook;
 mod watch;
-mod wire;
+pub mod wire;
 mod witness;
 mod world;
 

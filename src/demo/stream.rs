@@ -4,12 +4,10 @@
 //! comes late, which never comes. Events that a count rests on are left alone by the other troubles.
 
 use serde_json::json;
-use seriatim::core::message::Message;
+use seriatim::{core::message::Message, simulation::Dice};
 
 use super::{
-    bad,
-    dice::Dice,
-    gateway, races,
+    bad, gateway, races,
     wire::{self, Event},
 };
 

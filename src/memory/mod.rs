@@ -37,17 +37,44 @@ pub struct MemoryStore {
 }
 
 /// All that is kept.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Data {
     lanes: BTreeMap<LaneId, LaneRow>,
     topics: BTreeMap<String, i32>,
     tables: Tables,
 }
 
+/// An earlier state of a [`MemoryStore`].
+#[derive(Clone, Debug)]
+pub struct Snapshot(Data);
+
 impl MemoryStore {
     /// An empty store with this identity; `clock` tells microseconds since the epoch.
     pub fn new(identity: &str, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
         Self { identity: identity.into(), clock: Arc::new(clock), data: Arc::default() }
+    }
+
+    /// All that is kept now, to go back to with [`MemoryStore::restore`].
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.data().clone())
+    }
+
+    /// Goes back to an earlier state, as a standby does that is promoted without the last commits.
+    pub fn restore(&self, earlier: Snapshot) {
+        *self.data() = earlier.0;
+    }
+
+    /// The rows of the lanes, in their order.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<LaneRow> {
+        self.data().lanes.values().cloned().collect()
+    }
+
+    /// All rows of a table, in key order.
+    #[must_use]
+    pub fn rows(&self, table: &Table) -> Vec<Row> {
+        self.data().tables.all(table)
     }
 
     fn data(&self) -> MutexGuard<'_, Data> {

@@ -24,7 +24,7 @@ const LOOKED_AT_PER_TRIMMED: usize = 16;
 type Rows = BTreeMap<Key, Row>;
 
 /// All tables by schema and name.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tables(BTreeMap<(&'static str, &'static str), Rows>);
 
 impl Tables {
@@ -55,6 +55,11 @@ impl Tables {
                 Ok(found.take(*limit).map(|(_, row)| row.clone()).collect())
             }
         }
+    }
+
+    /// All rows of a table.
+    pub(super) fn all(&self, table: &Table) -> Vec<Row> {
+        self.rows(table).into_iter().flat_map(BTreeMap::values).cloned().collect()
     }
 
     /// Says what a database would say about rows that are not as the writer holds them to be.

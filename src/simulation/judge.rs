@@ -1,0 +1,203 @@
+//! What holds for every worker, whatever its handlers do: judged over all that a world has left behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    evidence::{Evidence, header},
+    world::World,
+};
+use crate::core::{
+    catalog::Catalog,
+    fence::Position,
+    header::{POSITION, SEQUENCE},
+    ledger::{
+        DEAD_LETTER, DeadLetter, HELD, Held, JOURNAL, Journal, LINK_IN, LINK_OUT, LinkIn, LinkOut, OUTBOX, Outbox,
+        QUARANTINE, Quarantine, SAGA, Saga, WAITING,
+    },
+    record::{LaneId, Record},
+};
+
+/// What is not at rest yet, if anything.
+pub(super) fn unrest(world: &World) -> Option<String> {
+    let store = &world.store;
+    let lanes: BTreeMap<LaneId, _> = store.lanes().into_iter().map(|row| (row.lane.clone(), row)).collect();
+    let inner = world.inner();
+    for (lane, partition) in inner.log.partitions().filter(|(lane, _)| inner.group.is_home(&lane.topic)) {
+        let next = lanes.get(lane).map(|row| row.fence.next_offset);
+        if next.is_none_or(|next| !partition.from(next).is_empty()) {
+            return Some(format!("{lane} is read up to {next:?} of {}", partition.end()));
+        }
+    }
+    drop(inner);
+    let unsent = store.rows(&OUTBOX).iter().filter_map(|row| Outbox::read(row)).find(|row| {
+        let lane = LaneId { topic: row.topic.clone(), partition: i32::try_from(row.partition).unwrap_or(-1) };
+        let relayed = lanes.get(&lane).map(|row| row.relayed);
+        relayed < Some(Position { batch: row.batch, index: row.idx })
+    });
+    if let Some(row) = unsent {
+        return Some(format!("{}/{} has not sent {}/{}", row.topic, row.partition, row.batch, row.idx));
+    }
+    if let Some(held) = store.rows(&HELD).iter().filter_map(|row| Held::read(row)).find(|held| held.place == 0) {
+        return Some(format!("{} {} of {} is held", held.entity_id, held.sequence, held.source));
+    }
+    if !store.rows(&WAITING).is_empty() {
+        return Some("a record waits for its entity".to_owned());
+    }
+    let sagas = store.rows(&SAGA);
+    if let Some(saga) =
+        sagas.iter().filter_map(|row| Saga::read(row)).find(|saga| matches!(&*saga.status, "running" | "compensating"))
+    {
+        return Some(format!("saga {} is {}", saga.saga_id, saga.status));
+    }
+    let unwell = store.rows(&QUARANTINE);
+    let draining = unwell.iter().filter_map(|row| Quarantine::read(row)).find(|row| row.status == "draining");
+    draining.map(|row| format!("{} drains", row.entity_id))
+}
+
+/// What does not hold.
+pub(super) fn judge(evidence: &Evidence) -> Vec<String> {
+    let mut findings = fences(evidence);
+    findings.extend(journal(evidence));
+    findings.extend(links(evidence));
+    findings.extend(letters(evidence));
+    findings
+}
+
+/// Along a lane every transaction builds on the one before, and claims only rise.
+fn fences(evidence: &Evidence) -> Vec<String> {
+    let mut last: BTreeMap<&LaneId, (i64, i64, i64, &str)> = BTreeMap::new();
+    let mut owners: BTreeSet<(&LaneId, &str)> = BTreeSet::new();
+    let mut findings = Vec::new();
+    for commit in &evidence.commits {
+        let before = &commit.before;
+        if let Some((batch, offset, epoch, token)) = last.get(&commit.lane) {
+            let builds_on = before.batch == batch + 1 && before.next_offset == *offset && before.epoch >= *epoch;
+            if !builds_on {
+                findings.push(format!("fence: {} batch {} does not build on {batch}", commit.lane, before.batch + 1));
+            }
+            if *token != before.token && !owners.insert((&commit.lane, &before.token)) {
+                findings.push(format!("fence: {} goes back to an earlier claim", commit.lane));
+            }
+        }
+        if commit.next_offset < before.next_offset {
+            findings.push(format!("fence: {} goes back to offset {}", commit.lane, commit.next_offset));
+        }
+        last.insert(&commit.lane, (before.batch, commit.next_offset, before.epoch, &before.token));
+    }
+    for (lane, (batch, offset, ..)) in last {
+        let row = evidence.lanes.get(lane).map(|row| (row.fence.batch, row.fence.next_offset));
+        if row != Some((batch + 1, offset)) {
+            findings.push(format!("fence: {lane} stands at {row:?} after batch {}", batch + 1));
+        }
+    }
+    findings
+}
+
+/// Versions are dense, every event is journaled once, a source's numbers rise, and what is journaled was sent.
+fn journal(evidence: &Evidence) -> Vec<String> {
+    let rows = evidence.rows(&JOURNAL, |row| Journal::read(row));
+    let mut findings = Vec::new();
+    let mut versions: BTreeMap<(&str, &str), Vec<(i64, &Journal)>> = BTreeMap::new();
+    let mut places: BTreeSet<(&str, i64, i64)> = BTreeSet::new();
+    for row in &rows {
+        if let Some(version) = row.version.filter(|_| row.outcome == "applied") {
+            versions.entry((&row.kind, &row.entity_id)).or_default().push((version, row));
+        }
+        if row.record_offset >= 0 && !places.insert((&row.topic, row.partition, row.record_offset)) {
+            findings.push(format!("journal: {}/{} {} is journaled twice", row.topic, row.partition, row.record_offset));
+        }
+    }
+    for ((kind, id), mut applied) in versions {
+        applied.sort_by_key(|(version, _)| *version);
+        if !applied.iter().map(|(version, _)| *version).eq(1..=i64::try_from(applied.len()).unwrap_or(i64::MAX)) {
+            let versions: Vec<i64> = applied.iter().map(|(version, _)| *version).collect();
+            findings.push(format!("journal: versions of {kind} {id} are {versions:?}"));
+        }
+        let mut numbers: BTreeMap<&str, i64> = BTreeMap::new();
+        for (version, row) in applied {
+            let Some(number) = row.sequence else { continue };
+            // A replayed dead letter runs outside the sequence, and says so.
+            if row.note.is_none() && numbers.insert(&row.source, number).is_some_and(|before| before >= number) {
+                findings.push(format!("order: version {version} of {kind} {id} is number {number} of {}", row.source));
+            }
+        }
+    }
+    findings
+}
+
+/// What stands in the topics is what the lanes have sent: all of it, in order, equal however often it comes.
+fn links(evidence: &Evidence) -> Vec<String> {
+    let mut findings = Vec::new();
+    let mut sent: BTreeMap<(String, &LaneId), BTreeMap<i64, (&str, &Record)>> = BTreeMap::new();
+    let mut ids: BTreeMap<&str, (&LaneId, &str)> = BTreeMap::new();
+    for (lane, records) in &evidence.log {
+        for record in records {
+            let (Some(position), Some(number)) = (header(record, POSITION), header(record, SEQUENCE)) else { continue };
+            let Some(sender) = position.rsplitn(3, '/').nth(2) else { continue };
+            let Ok(number) = number.parse::<i64>() else { continue };
+            let link = sent.entry((sender.to_owned(), lane)).or_default();
+            let next = i64::try_from(link.len()).unwrap_or(i64::MAX) + 1;
+            match link.get(&number) {
+                Some((before, known)) => {
+                    let same =
+                        (&known.key, &known.value, &known.headers) == (&record.key, &record.value, &record.headers);
+                    if !same {
+                        findings
+                            .push(format!("links: {sender} sends {number} to {lane} as {before} and as {position}"));
+                    }
+                }
+                None if number != next => {
+                    findings.push(format!("links: {sender} sends {number} to {lane} where {next} is due"));
+                }
+                None => {
+                    link.insert(number, (position, record));
+                }
+            }
+            let id = header(record, "ce_id").unwrap_or_default();
+            if ids.insert(id, (lane, position)).is_some_and(|before| before != (lane, position)) {
+                findings.push(format!("links: id {id} names two messages"));
+            }
+        }
+    }
+    let is_read: BTreeSet<&str> = evidence.lanes.keys().map(|lane| lane.topic.as_str()).collect();
+    let marks = evidence.rows(&LINK_IN, |row| LinkIn::read(row));
+    for out in evidence.rows(&LINK_OUT, |row| LinkOut::read(row)) {
+        let to = LaneId { topic: out.to_topic.clone(), partition: i32::try_from(out.to_partition).unwrap_or(-1) };
+        let sender = format!("{}/{}", out.topic, out.partition);
+        let landed = sent.get(&(sender.clone(), &to)).map_or(0, BTreeMap::len);
+        if i64::try_from(landed).ok() != Some(out.sent) {
+            findings.push(format!("links: {sender} has sent {} to {to}, {landed} stand there", out.sent));
+        }
+        let taken = marks.iter().find(|mark| {
+            (&mark.topic, mark.partition, &mark.from_topic, mark.from_partition)
+                == (&out.to_topic, out.to_partition, &out.topic, out.partition)
+        });
+        if is_read.contains(&*out.to_topic) && taken.map_or(0, |mark| mark.mark) != out.sent {
+            findings.push(format!("links: {to} has not taken all {} of {sender}", out.sent));
+        }
+    }
+    findings
+}
+
+/// Every dead letter is a record of its topic, with its bytes, and has its copy.
+fn letters(evidence: &Evidence) -> Vec<String> {
+    let mut findings = Vec::new();
+    for letter in evidence.rows(&DEAD_LETTER, |row| DeadLetter::read(row)) {
+        let lane = LaneId { topic: letter.topic.clone(), partition: i32::try_from(letter.partition).unwrap_or(-1) };
+        let records = evidence.log.get(&lane).map(Vec::as_slice).unwrap_or_default();
+        let original = records.iter().find(|record| record.offset == letter.record_offset);
+        if original.map(|record| (&record.key, &record.value)) != Some((&letter.key, &letter.value)) {
+            findings.push(format!("letters: {lane} {} is not what it was", letter.record_offset));
+        }
+        let copies = evidence.log.iter().filter(|(at, _)| at.topic == Catalog::dead_letter_topic(&letter.topic));
+        let offset = letter.record_offset.to_string();
+        let partition = letter.partition.to_string();
+        let told = copies.flat_map(|(_, records)| records).any(|record| {
+            header(record, "dlq.offset") == Some(&*offset) && header(record, "dlq.partition") == Some(&*partition)
+        });
+        if !told {
+            findings.push(format!("letters: {lane} {offset} has no copy"));
+        }
+    }
+    findings
+}

@@ -1,0 +1,172 @@
+//! What happens in one simulated world, out of its seed: how large it is, how unwell, and what strikes when.
+//!
+//! A plan is data, so that a red one can be made smaller piece by piece.
+
+use std::time::Duration;
+
+use super::dice::Dice;
+use crate::core::message::Message;
+
+/// Something that happens at a moment.
+#[derive(Clone, Debug)]
+pub struct Strike {
+    /// When, since the world began.
+    pub at: Duration,
+    /// What.
+    pub what: Blow,
+}
+
+/// What can happen to a world. Workers are named by number, modulo how many there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blow {
+    /// A worker dies as if it had never been told; another starts in its place.
+    Kill(usize),
+    /// A worker is asked to end; another starts in its place.
+    Terminate(usize),
+    /// A worker stands still for so many milliseconds; the group thinks that it is dead after a while.
+    Freeze(usize, u64),
+    /// A worker joins, and leaves when so many milliseconds are over.
+    Visitor(u64),
+    /// The group gives its lanes out anew.
+    Rebalance,
+    /// The group gives a lane to a second worker without taking it from the first.
+    SplitBrain(usize),
+    /// The database answers nobody for so many milliseconds.
+    StoreDown(u64),
+    /// The brokers answer nobody for so many milliseconds.
+    BrokersDown(u64),
+    /// One partition takes nothing for so many milliseconds.
+    Leaderless(usize, u64),
+    /// The database's clock jumps by so many milliseconds.
+    ClockJump(i64),
+    /// The database loses its last commits, of so many milliseconds.
+    Failover(u64),
+}
+
+impl Blow {
+    /// What kind of blow it is, for counting.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kill(_) => "kill",
+            Self::Terminate(_) => "terminate",
+            Self::Freeze(..) => "freeze",
+            Self::Visitor(_) => "visitor",
+            Self::Rebalance => "rebalance",
+            Self::SplitBrain(_) => "split brain",
+            Self::StoreDown(_) => "database down",
+            Self::BrokersDown(_) => "brokers down",
+            Self::Leaderless(..) => "leaderless partition",
+            Self::ClockJump(_) => "clock jump",
+            Self::Failover(_) => "lost commits",
+        }
+    }
+}
+
+/// How unwell the world is between the blows; shares in a thousand of the calls that they concern.
+#[derive(Clone, Debug, Default)]
+pub struct Illness {
+    /// Store calls that fail before they do anything.
+    pub retry: u64,
+    /// Commits whose answer is lost: half of them were made.
+    pub unknown: u64,
+    /// Messages that fail for good; half of them were written.
+    pub produce: u64,
+    /// Questions to the brokers that get no answer.
+    pub silent: u64,
+    /// Records before which offsets are left out.
+    pub gaps: u64,
+    /// The longest that a call takes on its way, in milliseconds.
+    pub latency_max: u64,
+}
+
+/// A world.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What it was made of.
+    pub seed: u64,
+    /// Workers from the beginning.
+    pub workers: usize,
+    /// Writers of each.
+    pub writers: usize,
+    /// Partitions of each topic.
+    pub partitions: i32,
+    /// Records that one transaction takes at most.
+    pub records_max: usize,
+    /// Records that wait for a writer at most.
+    pub inbox_records: usize,
+    /// Held records of one entity at most.
+    pub held_per_entity_max: usize,
+    /// Bytes handed over to the relay at most; beyond them it reads the table.
+    pub relay_queue_bytes: usize,
+    /// How unwell it is.
+    pub illness: Illness,
+    /// What strikes.
+    pub strikes: Vec<Strike>,
+    /// What producers send, and when.
+    pub traffic: Vec<(Duration, Message)>,
+}
+
+/// For so long producers send and things strike.
+const SPAN_MS: i64 = 1_500;
+
+impl Plan {
+    /// The world of a seed, without traffic.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed).fork(1);
+        let illness = if dice.one_in(4) {
+            Illness { latency_max: dice.below(4), ..Illness::default() }
+        } else {
+            Illness {
+                retry: dice.below(40),
+                unknown: dice.below(60),
+                produce: dice.below(30),
+                silent: dice.below(100),
+                gaps: if dice.one_in(3) { dice.below(200) } else { 0 },
+                latency_max: dice.below(8),
+            }
+        };
+        let partitions = i32::try_from(dice.between(1, 2)).unwrap_or(1);
+        let mut plan = Self {
+            seed,
+            workers: 1 + dice.index(3),
+            writers: 1 + dice.index(2),
+            partitions,
+            records_max: [1, 3, 10, 100][dice.index(4)],
+            inbox_records: [2, 10, 100][dice.index(3)],
+            held_per_entity_max: [4, 100, 100][dice.index(3)],
+            relay_queue_bytes: [1, 4_000, 1 << 20][dice.index(3)],
+            illness,
+            strikes: Vec::new(),
+            traffic: Vec::new(),
+        };
+        for _ in 0..dice.below(7) {
+            let at = Duration::from_millis(u64::try_from(dice.between(5, SPAN_MS)).unwrap_or(5));
+            plan.strikes.push(Strike { at, what: blow(&mut dice) });
+        }
+        plan.strikes.sort_by_key(|strike| strike.at);
+        plan
+    }
+
+    /// A moment of the time in which producers send.
+    pub fn moment(dice: &mut Dice) -> Duration {
+        Duration::from_millis(u64::try_from(dice.between(0, SPAN_MS)).unwrap_or(0))
+    }
+}
+
+fn blow(dice: &mut Dice) -> Blow {
+    let (who, lane) = (dice.index(8), dice.index(64));
+    match dice.below(13) {
+        0..=2 => Blow::Kill(who),
+        3 => Blow::Terminate(who),
+        4 | 5 => Blow::Freeze(who, 20 + dice.below(800)),
+        6 => Blow::Visitor(20 + dice.below(400)),
+        7 => Blow::Rebalance,
+        8 => Blow::SplitBrain(lane),
+        9 => Blow::StoreDown(10 + dice.below(500)),
+        10 => Blow::BrokersDown(10 + dice.below(500)),
+        11 => Blow::Leaderless(lane, 10 + dice.below(500)),
+        _ => Blow::ClockJump(dice.between(-2_000, 2_000)),
+    }
+}

@@ -1,0 +1,50 @@
+//! The configuration of simulated workers: everything in milliseconds, so that a world of seconds sees it all.
+
+use std::{ffi::OsString, sync::LazyLock};
+
+use super::{Scenario, plan::Plan};
+use crate::config::{Config, Need, Sources};
+
+/// Read once: it is the same for every world but for what a plan changes.
+static CONFIG: LazyLock<Config> = LazyLock::new(|| {
+    let settings = [
+        ("BATCH__WAIT", "0s"),
+        ("KAFKA__COMMIT_INTERVAL", "500ms"),
+        ("LANES__CLAIM_PAUSE_MAX", "200ms"),
+        ("LANES__CLAIM_PAUSE_MIN", "10ms"),
+        ("LANES__COMMAND_POLL", "1s"),
+        ("LANES__IDLE_LOOK", "200ms"),
+        ("QUARANTINE__PAUSE", "100ms"),
+        ("RELAY__RETRY_BACKOFF_MAX", "50ms"),
+        ("RELAY__RETRY_BACKOFF_MIN", "10ms"),
+        ("REORDER__GAP_DEADLINE", "2s"),
+        ("REORDER__WAITING_DEADLINE", "2s"),
+        ("RETENTION__INTERVAL", "300ms"),
+        ("RETRY__BACKOFF_MAX", "50ms"),
+        ("RETRY__BACKOFF_MIN", "10ms"),
+        ("SAGA__CAPTURE_RETRY", "500ms"),
+        ("SAGA__CHARGE_DEADLINE", "3s"),
+        ("SAGA__REFUND_RETRY", "500ms"),
+        ("SAGA__RESERVE_DEADLINE", "2s"),
+    ];
+    let settings = settings.map(|(key, value)| (OsString::from(format!("SERIATIM_{key}")), OsString::from(value)));
+    Config::read(&Sources::default(), settings.into_iter(), Need::Nothing).expect("these settings are sound")
+});
+
+/// The configuration of a plan's workers, before a scenario has seen it.
+pub(super) fn base() -> Config {
+    CONFIG.clone()
+}
+
+/// The configuration of a plan's workers.
+pub(super) fn config(scenario: &dyn Scenario, plan: &Plan) -> Config {
+    let mut config = base();
+    scenario.configure(&mut config);
+    config.writers.count = plan.writers;
+    config.batch.records_max = plan.records_max;
+    config.kafka.inbox_records = plan.inbox_records;
+    config.reorder.held_per_entity_max = plan.held_per_entity_max;
+    config.relay.queue_bytes_max = plan.relay_queue_bytes;
+    config.relay.page_rows = plan.records_max;
+    config
+}

@@ -1,0 +1,171 @@
+//! A store on the other end of a bad line: each call may fail before or after it has done its work, be late, or
+//! outlive the process that made it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+
+use super::{process::Process, world::World};
+use crate::{
+    core::{
+        fence::{LaneCommit, LaneRow, Position},
+        record::LaneId,
+        table::{Key, Row, Table, Value, Want},
+    },
+    store::{Committed, Error, Session, Store},
+};
+
+/// The world's store as one process sees it.
+#[derive(Debug)]
+pub(super) struct FarStore {
+    pub(super) world: World,
+    pub(super) process: Arc<Process>,
+}
+
+#[async_trait]
+impl Store for FarStore {
+    async fn session(&self) -> Result<Box<dyn Session>, Error> {
+        let line = Line { world: self.world.clone(), process: Arc::clone(&self.process) };
+        line.go().await?;
+        let near = self.world.store.session().await?;
+        line.back().await;
+        Ok(Box::new(FarSession { line, near }))
+    }
+}
+
+struct FarSession {
+    line: Line,
+    near: Box<dyn Session>,
+}
+
+/// What lies between a process and the store.
+struct Line {
+    world: World,
+    process: Arc<Process>,
+}
+
+impl Line {
+    /// A call on its way to the store. An error: it got lost, and did nothing.
+    async fn go(&self) -> Result<(), Error> {
+        self.process.alive().await;
+        self.world.travel().await;
+        let lost = self.world.throw(|dice, illness| dice.permille(illness.retry));
+        // What a dying process has sent arrives, or does not.
+        let died = self.process.is_dead() && self.world.throw(|dice, _| dice.one_in(2));
+        if died {
+            self.process.alive().await;
+        }
+        if lost || self.world.store_is_down() {
+            self.world.count("store call lost");
+            self.process.alive().await;
+            return Err(Error::Retry("the simulated store does not answer".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// An answer on its way back.
+    async fn back(&self) {
+        self.world.travel().await;
+        self.process.alive().await;
+    }
+}
+
+#[async_trait]
+impl Session for FarSession {
+    async fn identity(&mut self) -> Result<String, Error> {
+        self.line.go().await?;
+        let answer = self.near.identity().await;
+        self.line.back().await;
+        answer
+    }
+
+    async fn partitions(&mut self, counts: &BTreeMap<String, i32>) -> Result<BTreeMap<String, i32>, Error> {
+        self.line.go().await?;
+        let answer = self.near.partitions(counts).await;
+        self.line.back().await;
+        answer
+    }
+
+    async fn claim(&mut self, lane: &LaneId, token: &str, owner: &str, start: i64) -> Result<(LaneRow, i64), Error> {
+        self.line.go().await?;
+        let answer = self.near.claim(lane, token, owner, start).await;
+        self.line.world.tell(|| format!("{} claims {lane}: {answer:?}", self.line.process));
+        self.line.back().await;
+        answer
+    }
+
+    async fn peek(&mut self, lane: &LaneId) -> Result<Option<LaneRow>, Error> {
+        self.line.go().await?;
+        let answer = self.near.peek(lane).await;
+        self.line.back().await;
+        answer
+    }
+
+    async fn load(&mut self, wants: &[(&'static Table, Want)]) -> Result<Vec<Vec<Row>>, Error> {
+        self.line.go().await?;
+        let answer = self.near.load(wants).await;
+        self.line.back().await;
+        answer
+    }
+
+    async fn commit(&mut self, lanes: &[LaneCommit]) -> Result<Committed, Error> {
+        self.line.go().await?;
+        let (unknown, made) = self.line.world.throw(|dice, illness| (dice.permille(illness.unknown), dice.one_in(2)));
+        if unknown && !made {
+            self.line.world.count("commit without an answer, not made");
+            self.line.back().await;
+            return Err(Error::Unknown("the simulated line was cut before COMMIT".to_owned()));
+        }
+        self.line.world.keep_snapshot();
+        let answer = self.near.commit(lanes).await;
+        match &answer {
+            Ok(Committed::All { .. }) => self.line.world.note_commit(lanes, &self.line.process),
+            Ok(Committed::Fenced(fenced)) => {
+                self.line.world.count("fenced");
+                self.line.world.tell(|| format!("{} is fenced on {fenced:?}", self.line.process));
+            }
+            Err(error @ (Error::Stop(_) | Error::Rejected(_))) => {
+                self.line.world.find(format!("{} writes what the store refuses: {error}", self.line.process));
+            }
+            Err(_) => {}
+        }
+        self.line.back().await;
+        if unknown && matches!(answer, Ok(Committed::All { .. })) {
+            self.line.world.count("commit without an answer, made");
+            return Err(Error::Unknown("the simulated line was cut after COMMIT".to_owned()));
+        }
+        answer
+    }
+
+    async fn look(&mut self, lanes: &[LaneId]) -> Result<(Vec<LaneRow>, i64), Error> {
+        self.line.go().await?;
+        let answer = self.near.look(lanes).await;
+        self.line.back().await;
+        answer
+    }
+
+    async fn order(&mut self, command: Row) -> Result<(), Error> {
+        self.line.go().await?;
+        let answer = self.near.order(command).await;
+        self.line.back().await;
+        answer
+    }
+
+    async fn trim_outbox(&mut self, lane: &LaneId, upto: Position, limit: i64) -> Result<u64, Error> {
+        self.line.go().await?;
+        let answer = self.near.trim_outbox(lane, upto, limit).await;
+        self.line.back().await;
+        answer
+    }
+
+    async fn trim(&mut self, table: &'static Table, prefix: &Key, upto: &Value, limit: i64) -> Result<u64, Error> {
+        self.line.go().await?;
+        let answer = self.near.trim(table, prefix, upto, limit).await;
+        self.line.back().await;
+        answer
+    }
+
+    fn statements(&self) -> u64 {
+        self.near.statements()
+    }
+}

@@ -1,0 +1,258 @@
+//! What all parts of a simulated world share: the log, the group, the store, the dice, and what is broken now.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::mpsc::UnboundedSender, time::Instant};
+
+use super::{
+    dice::Dice,
+    group::Group,
+    log::Log,
+    plan::{Illness, Plan},
+    process::Process,
+};
+use crate::{
+    core::{
+        fence::{Fence, LaneCommit},
+        message::Message,
+        record::{LaneId, Record},
+    },
+    memory::{MemoryStore, Snapshot},
+};
+
+/// A world begins at this moment, in microseconds since the epoch.
+const BEGINNING: i64 = 1_700_000_000_000_000;
+
+/// One lane's part in a transaction that was made.
+#[derive(Clone, Debug)]
+pub(super) struct Committed {
+    pub(super) lane: LaneId,
+    /// What the row held before.
+    pub(super) before: Fence,
+    pub(super) next_offset: i64,
+}
+
+/// What is broken, and until when.
+#[derive(Debug, Default)]
+struct Outages {
+    store: Option<Instant>,
+    brokers: Option<Instant>,
+    partitions: BTreeMap<LaneId, Instant>,
+    /// The database's clock is so many microseconds off.
+    skew: i64,
+}
+
+/// Everything that changes.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) log: Log,
+    pub(super) group: Group,
+    pub(super) commits: Vec<Committed>,
+    /// Earlier states of the store, with when they were and how many commits there were.
+    snapshots: Vec<(Instant, usize, Snapshot)>,
+    illness: Illness,
+    outages: Outages,
+    dice: Dice,
+    trace: Option<Vec<String>>,
+    /// What must never be, as it was seen.
+    pub(super) findings: Vec<String>,
+    /// How often things happened.
+    pub(super) counts: BTreeMap<&'static str, u64>,
+}
+
+/// A simulated world. Clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct World {
+    inner: Arc<Mutex<Inner>>,
+    pub(super) store: MemoryStore,
+    pub(super) began: Instant,
+    /// Every record that is written outside of the home topics is told here, for who answers it.
+    outside: UnboundedSender<(LaneId, Record)>,
+    keeps_snapshots: bool,
+}
+
+impl World {
+    pub(super) fn new(
+        plan: &Plan,
+        counts: BTreeMap<String, i32>,
+        home: Vec<String>,
+        outside: UnboundedSender<(LaneId, Record)>,
+        traced: bool,
+    ) -> Self {
+        let inner = Arc::new(Mutex::new(Inner {
+            log: Log::new(counts),
+            group: Group::new(home),
+            commits: Vec::new(),
+            snapshots: Vec::new(),
+            illness: plan.illness.clone(),
+            outages: Outages::default(),
+            dice: Dice::new(plan.seed).fork(2),
+            trace: traced.then(Vec::new),
+            findings: Vec::new(),
+            counts: BTreeMap::new(),
+        }));
+        let began = Instant::now();
+        let clock = Arc::clone(&inner);
+        let store = MemoryStore::new("simulated", move || micros(began) + lock(&clock).outages.skew);
+        let keeps_snapshots = plan.strikes.iter().any(|strike| matches!(strike.what, super::plan::Blow::Failover(_)));
+        Self { inner, store, began, outside, keeps_snapshots }
+    }
+
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
+        lock(&self.inner)
+    }
+
+    /// A line of the trace, if one is kept.
+    pub(super) fn tell(&self, line: impl FnOnce() -> String) {
+        let mut inner = self.inner();
+        if let Some(trace) = &mut inner.trace {
+            trace.push(format!("{:>6} ms  {}", self.began.elapsed().as_millis(), line()));
+        }
+    }
+
+    pub(super) fn take_trace(&self) -> Vec<String> {
+        self.inner().trace.take().unwrap_or_default()
+    }
+
+    pub(super) fn count(&self, what: &'static str) {
+        *self.inner().counts.entry(what).or_insert(0) += 1;
+    }
+
+    /// Something that must never be.
+    pub(super) fn find(&self, what: String) {
+        self.tell(|| format!("FINDING {what}"));
+        self.inner().findings.push(what);
+    }
+
+    /// Throws the world's dice.
+    pub(super) fn throw<T>(&self, throw: impl FnOnce(&mut Dice, &Illness) -> T) -> T {
+        let inner = &mut *self.inner();
+        throw(&mut inner.dice, &inner.illness)
+    }
+
+    /// Waits as long as a call takes on one of its ways.
+    pub(super) async fn travel(&self) {
+        let way = self.throw(|dice, illness| dice.below(illness.latency_max + 1));
+        if way > 0 {
+            tokio::time::sleep(Duration::from_millis(way)).await;
+        }
+    }
+
+    /// Nothing fails any more, and everything that was broken is mended.
+    pub(super) fn heal(&self) {
+        let mut inner = self.inner();
+        inner.illness = Illness { latency_max: inner.illness.latency_max.min(1), ..Illness::default() };
+        let skew = inner.outages.skew;
+        inner.outages = Outages { skew, ..Outages::default() };
+    }
+
+    pub(super) fn break_store(&self, pause: Duration) {
+        self.inner().outages.store = Some(Instant::now() + pause);
+    }
+
+    pub(super) fn break_brokers(&self, pause: Duration) {
+        self.inner().outages.brokers = Some(Instant::now() + pause);
+    }
+
+    pub(super) fn break_partition(&self, lane: LaneId, pause: Duration) {
+        self.inner().outages.partitions.insert(lane, Instant::now() + pause);
+    }
+
+    /// Moves the database's clock, in milliseconds.
+    pub(super) fn move_clock(&self, by: i64) {
+        self.inner().outages.skew += by * 1000;
+    }
+
+    pub(super) fn store_is_down(&self) -> bool {
+        self.inner().outages.store.is_some_and(|until| Instant::now() < until)
+    }
+
+    pub(super) fn brokers_are_down(&self) -> bool {
+        self.inner().outages.brokers.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// When a partition takes records again, if it takes none now.
+    pub(super) fn partition_is_down(&self, lane: &LaneId) -> Option<Instant> {
+        let inner = self.inner();
+        let until = inner.outages.partitions.get(lane).copied().max(inner.outages.brokers);
+        until.filter(|until| Instant::now() < *until)
+    }
+
+    /// Writes a message to the log and wakes who reads there.
+    pub(super) fn append(&self, message: &Message) {
+        let mut inner = self.inner();
+        let illness = inner.illness.gaps;
+        let gap = if inner.dice.permille(illness) { inner.dice.between(1, 3) } else { 0 };
+        let now_ms = micros(self.began) / 1000;
+        let Some(offset) = inner.log.append(message, now_ms, gap) else { return };
+        if inner.group.is_home(&message.to.topic) {
+            inner.group.wake_readers(&message.to);
+        } else if let Some(record) = inner.log.partition(&message.to).and_then(|part| part.from(offset).first()) {
+            // Nobody listens once the world has ended.
+            let _ended = self.outside.send((message.to.clone(), record.clone()));
+        }
+        drop(inner);
+        self.tell(|| format!("{} gets offset {offset}: {}", message.to, describe(message)));
+    }
+
+    /// Keeps a state of the store to go back to, if this world ever does.
+    pub(super) fn keep_snapshot(&self) {
+        if self.keeps_snapshots {
+            let snapshot = self.store.snapshot();
+            let inner = &mut *self.inner();
+            inner.snapshots.push((Instant::now(), inner.commits.len(), snapshot));
+        }
+    }
+
+    /// The store loses the commits of so long.
+    pub(super) fn fail_over(&self, lost: Duration) {
+        let inner = &mut *self.inner();
+        let Some(earliest) = Instant::now().checked_sub(lost) else { return };
+        let at = inner.snapshots.partition_point(|(when, ..)| *when <= earliest);
+        let Some((_, commits, snapshot)) = at.checked_sub(1).and_then(|at| inner.snapshots.get(at)) else { return };
+        self.store.restore(snapshot.clone());
+        inner.commits.truncate(*commits);
+        inner.snapshots.truncate(at);
+    }
+
+    /// A transaction was made.
+    pub(super) fn note_commit(&self, lanes: &[LaneCommit], by: &Process) {
+        let made = lanes.iter().map(|commit| Committed {
+            lane: commit.lane.clone(),
+            before: commit.expected.clone(),
+            next_offset: commit.next_offset,
+        });
+        self.inner().commits.extend(made);
+        self.tell(|| {
+            let lanes = lanes.iter().map(|commit| {
+                format!("{} batch {} up to {}", commit.lane, commit.expected.batch + 1, commit.next_offset)
+            });
+            format!("{by} commits {}", lanes.collect::<Vec<_>>().join(", "))
+        });
+    }
+}
+
+/// Microseconds since the epoch in a world that began then.
+fn micros(began: Instant) -> i64 {
+    BEGINNING + i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX - BEGINNING)
+}
+
+fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
+    inner.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A message in a few words.
+fn describe(message: &Message) -> String {
+    let text =
+        |bytes: Option<&[u8]>| bytes.map_or_else(String::new, |bytes| String::from_utf8_lossy(bytes).into_owned());
+    let header = |name: &str| {
+        let found = message.headers.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.as_deref());
+        text(found)
+    };
+    let sequence = message.link_sequence.map_or_else(|| header("ce_entityseq"), |number| format!("link {number}"));
+    format!("{} {} {sequence} id {}", text(message.key.as_deref()), header("ce_type"), header("ce_id"))
+}
