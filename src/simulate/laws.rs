@@ -80,7 +80,7 @@ impl Found {
 fn outcomes(model: &Predicted, found: &Found) -> Vec<String> {
     let mut findings = Vec::new();
     for (place, allowed) in &model.outcomes {
-        let entity = model.events.get(place).map(|event| &event.entity);
+        let entity = model.entities.get(place);
         if entity.is_some_and(|entity| found.is_unwell(entity)) {
             // Parked from the moment on at which it fell ill, which the model does not know.
             continue;
@@ -152,6 +152,7 @@ fn profiles(evidence: &Evidence, model: &Predicted, found: &Found) -> Vec<String
 /// On hand is what was received and adjusted less what was handed over, and nothing is reserved.
 fn stock(evidence: &Evidence, found: &Found) -> Vec<String> {
     let reservations = evidence.rows(Reservation::table(), |row| Reservation::from_cells(row));
+    let stuck = |row: &&Reservation| found.is_unwell(&("payment", payment::id_of(&row.purchase_id)));
     let journal = evidence.rows(&JOURNAL, |row| Journal::read(row));
     let mut findings = Vec::new();
     for item in evidence.rows(Item::table(), |row| Item::from_cells(row)) {
@@ -169,9 +170,12 @@ fn stock(evidence: &Evidence, found: &Found) -> Vec<String> {
                 matches!(row.event_type.as_str(), "stock.received" | "stock.adjusted").then(|| data[field].as_i64())?
             })
             .sum();
-        let own = reservations.iter().filter(|row| row.sku == item.sku);
-        let gone: i64 = own.filter(|row| row.status == ReservationStatus::Committed).map(|row| row.quantity).sum();
-        if item.on_hand != received - gone || item.reserved != 0 || item.on_hand < 0 {
+        let own = || reservations.iter().filter(|row| row.sku == item.sku);
+        // A payment that is unwell answers nobody: what its purchase has reserved stays so.
+        let kept = own().filter(|row| row.status == ReservationStatus::Reserved).filter(stuck).map(|row| row.quantity);
+        let kept: i64 = kept.sum();
+        let gone: i64 = own().filter(|row| row.status == ReservationStatus::Committed).map(|row| row.quantity).sum();
+        if item.on_hand != received - gone || item.reserved != kept || item.on_hand < 0 {
             let expected = received - gone;
             findings.push(format!(
                 "stock {}: {} on hand, not {expected}, {} reserved",

@@ -35,6 +35,8 @@ impl Scenario for Shop {
     fn catalog(&self) -> Catalog {
         let settings = shop::Settings {
             reserve_deadline: Duration::from_secs(2),
+            confirm_deadline: Duration::from_secs(8),
+            undo_deadline: Duration::from_secs(8),
             charge_deadline: Duration::from_secs(3),
             capture_retry: Duration::from_millis(500),
             refund_retry: Duration::from_millis(500),

@@ -35,6 +35,10 @@ pub struct Seen {
 pub struct Predicted {
     pub outcomes: BTreeMap<Place, Words>,
     pub events: BTreeMap<Place, Seen>,
+    /// Whom a record names, sound or not.
+    pub entities: BTreeMap<Place, Entity>,
+    /// When records were written, in milliseconds since the epoch.
+    pub written: BTreeMap<Place, i64>,
     /// Per entity what is applied for certain, in order.
     pub order: BTreeMap<Entity, Vec<Place>>,
     /// Purchases that were placed, by their first event.
@@ -60,11 +64,15 @@ struct Fold {
     marks: BTreeMap<(Entity, String), Marks>,
     ids: BTreeMap<(Entity, String, String), String>,
     waiting: BTreeMap<String, Vec<Place>>,
+    /// How long a record waits for its entity.
+    patience_ms: i64,
+    jumps: bool,
 }
 
 /// Predicts from the log alone.
 pub fn predict(evidence: &Evidence) -> Predicted {
-    let mut fold = Fold::default();
+    let patience_ms = i64::try_from(evidence.plan.patience.as_millis()).unwrap_or(i64::MAX);
+    let mut fold = Fold { patience_ms, jumps: evidence.plan.jumps(), ..Fold::default() };
     for (lane, records) in &evidence.log {
         let Some(kind) = kind_of(&lane.topic) else { continue };
         for record in records.iter().filter(|record| header(record, "seriatim_position").is_none()) {
@@ -105,7 +113,9 @@ impl Fold {
         let place = (lane.clone(), record.offset);
         let key = record.key.as_deref().map(|key| String::from_utf8_lossy(key).into_owned()).unwrap_or_default();
         let opened = wire::open(record);
-        let entity = (kind, key.clone());
+        let entity = (kind, key);
+        self.found.entities.insert(place.clone(), entity.clone());
+        self.found.written.insert(place.clone(), record.timestamp_ms);
         let Some(opened) = opened else {
             let reason = if record.value.is_none() { "invalid" } else { "undecodable" };
             self.found.outcomes.insert(place, words(&[reason]));
@@ -189,9 +199,14 @@ impl Fold {
             "purchase.placed" if self.found.placed.contains_key(&id) => words(&["refused"]),
             "purchase.placed" => {
                 self.found.placed.insert(id.clone(), event.data.clone());
-                for (number, place) in self.waiting.remove(&id).unwrap_or_default().into_iter().enumerate() {
-                    let known = if number == 0 { words(&["applied"]) } else { words(&["applied", "refused"]) };
-                    self.found.outcomes.insert(place, known);
+                let now = self.found.written[&place];
+                for (number, waiting) in self.waiting.remove(&id).unwrap_or_default().into_iter().enumerate() {
+                    let mut known = if number == 0 { words(&["applied"]) } else { words(&["applied", "refused"]) };
+                    // What it waited for was there in time, however late it was read.
+                    if self.jumps || now >= self.found.written[&waiting] + self.patience_ms {
+                        known.extend(words(&["applied", "refused", "expired"]));
+                    }
+                    self.found.outcomes.insert(waiting, known);
                 }
                 words(&["applied"])
             }

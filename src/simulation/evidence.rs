@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::world::{Committed, World};
+use super::{
+    plan::Plan,
+    world::{Committed, World},
+};
 use crate::{
     core::{
         fence::LaneRow,
@@ -15,6 +18,8 @@ use crate::{
 /// What is left of a world at rest.
 #[derive(Debug)]
 pub struct Evidence {
+    /// The world that was.
+    pub plan: Plan,
     /// Every record of every partition, in order.
     pub log: BTreeMap<LaneId, Vec<Record>>,
     /// The lanes' rows.
@@ -25,11 +30,12 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    pub(super) fn gather(world: &World) -> Self {
+    pub(super) fn gather(plan: &Plan, world: &World) -> Self {
         let lanes = world.store.lanes().into_iter().map(|row| (row.lane.clone(), row)).collect();
         let inner = world.inner();
         let log = inner.log.partitions().map(|(lane, partition)| (lane.clone(), partition.records().to_vec()));
-        Self { log: log.collect(), lanes, commits: inner.commits.clone(), store: world.store.clone() }
+        let plan = plan.clone();
+        Self { plan, log: log.collect(), lanes, commits: inner.commits.clone(), store: world.store.clone() }
     }
 
     /// All rows of a table, in key order, as `read` reads them.

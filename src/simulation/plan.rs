@@ -97,6 +97,8 @@ pub struct Plan {
     pub inbox_records: usize,
     /// Held records of one entity at most.
     pub held_per_entity_max: usize,
+    /// How long a gap and a waiting record are waited for.
+    pub patience: Duration,
     /// Bytes handed over to the relay at most; beyond them it reads the table.
     pub relay_queue_bytes: usize,
     /// How unwell it is.
@@ -136,7 +138,8 @@ impl Plan {
             records_max: [1, 3, 10, 100][dice.index(4)],
             inbox_records: [2, 10, 100][dice.index(3)],
             held_per_entity_max: [4, 100, 100][dice.index(3)],
-            relay_queue_bytes: [1, 4_000, 1 << 20][dice.index(3)],
+            patience: Duration::from_millis([300, 2_000, 2_000][dice.index(3)]),
+            relay_queue_bytes: [1 << 10, 4_000, 1 << 20][dice.index(3)],
             illness,
             strikes: Vec::new(),
             traffic: Vec::new(),
@@ -147,6 +150,12 @@ impl Plan {
         }
         plan.strikes.sort_by_key(|strike| strike.at);
         plan
+    }
+
+    /// Whether the database's clock jumps in it.
+    #[must_use]
+    pub fn jumps(&self) -> bool {
+        self.strikes.iter().any(|strike| matches!(strike.what, Blow::ClockJump(_)))
     }
 
     /// A moment of the time in which producers send.

@@ -116,7 +116,7 @@ async fn play(scenario: &dyn Scenario, plan: &Plan, metrics: &Metrics, traced: b
     stage.heal();
     let rest = drain(&world, &pending).await;
     stage.over.store(true, Ordering::SeqCst);
-    let evidence = Evidence::gather(&world);
+    let evidence = Evidence::gather(plan, &world);
     let mut findings = std::mem::take(&mut world.inner().findings);
     findings.extend(rest);
     if findings.is_empty() {
@@ -212,9 +212,10 @@ impl Stage {
         (!running.is_empty()).then(|| running[number % running.len()].clone())
     }
 
-    fn lane(&self, number: usize) -> Option<LaneId> {
+    fn lane(&self, number: usize, home: bool) -> Option<LaneId> {
         let inner = self.world.inner();
-        let lanes: Vec<&LaneId> = inner.log.partitions().map(|(lane, _)| lane).collect();
+        let lanes = inner.log.partitions().map(|(lane, _)| lane);
+        let lanes: Vec<&LaneId> = lanes.filter(|lane| !home || inner.group.is_home(&lane.topic)).collect();
         (!lanes.is_empty()).then(|| lanes[number % lanes.len()].clone())
     }
 
@@ -252,14 +253,14 @@ impl Stage {
             }
             Blow::Rebalance => drop(tokio::spawn(brokers::rebalance_soon(self.world.clone()))),
             Blow::SplitBrain(lane) => {
-                if let Some(lane) = self.lane(lane) {
+                if let Some(lane) = self.lane(lane, true) {
                     self.world.inner().group.split_brain(&lane);
                 }
             }
             Blow::StoreDown(pause) => self.world.break_store(millis(pause)),
             Blow::BrokersDown(pause) => self.world.break_brokers(millis(pause)),
             Blow::Leaderless(lane, pause) => {
-                if let Some(lane) = self.lane(lane) {
+                if let Some(lane) = self.lane(lane, false) {
                     self.world.break_partition(lane, millis(pause));
                 }
             }

@@ -17,8 +17,6 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
         ("QUARANTINE__PAUSE", "100ms"),
         ("RELAY__RETRY_BACKOFF_MAX", "50ms"),
         ("RELAY__RETRY_BACKOFF_MIN", "10ms"),
-        ("REORDER__GAP_DEADLINE", "2s"),
-        ("REORDER__WAITING_DEADLINE", "2s"),
         ("RETENTION__INTERVAL", "300ms"),
         ("RETRY__BACKOFF_MAX", "50ms"),
         ("RETRY__BACKOFF_MIN", "10ms"),
@@ -44,6 +42,8 @@ pub(super) fn config(scenario: &dyn Scenario, plan: &Plan) -> Config {
     config.batch.records_max = plan.records_max;
     config.kafka.inbox_records = plan.inbox_records;
     config.reorder.held_per_entity_max = plan.held_per_entity_max;
+    config.reorder.gap_deadline = plan.patience;
+    config.reorder.waiting_deadline = plan.patience;
     config.relay.queue_bytes_max = plan.relay_queue_bytes;
     config.relay.page_rows = plan.records_max;
     config

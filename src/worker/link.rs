@@ -88,7 +88,9 @@ impl Outgoing {
             self.behind = true;
             return;
         }
-        messages.into_iter().for_each(|message| self.queue(message));
+        // What was read from the table meanwhile, because it was committed before the order came, is queued already.
+        let queued = self.queued;
+        messages.into_iter().filter(|message| message.position > queued).for_each(|message| self.queue(message));
     }
 
     /// Messages up to here are committed and stand in the table alone.
@@ -240,6 +242,18 @@ mod tests {
         assert!(!outgoing.read(Vec::new(), true), "nothing new: the reader waits before it asks again");
         assert!(outgoing.read(vec![message(2, 0)], true));
         assert!(!outgoing.behind);
+    }
+
+    #[test]
+    fn what_was_read_from_the_table_before_it_is_handed_over_is_queued_once() {
+        let mut outgoing = outgoing();
+        outgoing.restart();
+        outgoing.read(vec![message(1, 0)], true);
+        outgoing.hand(vec![message(1, 0), message(1, 1)], 10_000);
+        assert_eq!(outgoing.links[&message(1, 0).to].queue.len(), 2);
+        outgoing.acknowledge(Position { batch: 1, index: 0 });
+        outgoing.acknowledge(Position { batch: 1, index: 1 });
+        assert!(outgoing.is_done(), "the mark stands still for ever");
     }
 
     #[test]
