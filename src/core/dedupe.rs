@@ -12,6 +12,7 @@ use super::{
     limits::{SEEN_RANGES, micros},
     marks::{Marks, Standing},
     rows::Micros,
+    sabotage::{Safeguard, lacks},
     state::{Address, Need},
     table::{Key, Value},
 };
@@ -33,7 +34,7 @@ pub(super) const SOURCES_MAX: usize = 256;
 impl Lane {
     /// A record whose event could be read: behind its entity's quarantine, or into the checks.
     pub(super) fn admit_event(&mut self, arrival: &Arrival, event: &Event, way: Way) {
-        if self.is_unwell(&event.entity_id) {
+        if self.is_unwell(&event.entity_id) && !lacks(Safeguard::Quarantine) {
             self.park_record(&arrival.record, &event.entity_id, Some(event), way);
         } else {
             self.take_up(arrival, event, way);
@@ -94,8 +95,11 @@ impl Lane {
 
     /// A number that was taken before: what was it then?
     fn judge_taken(&self, event: &Event, number: i64) -> Novelty {
+        if lacks(Safeguard::Sequence) {
+            return Novelty::Fresh;
+        }
         let verdict = |same: bool| {
-            if same {
+            if same || lacks(Safeguard::Conflict) {
                 Novelty::Duplicate
             } else {
                 Novelty::Rejected(Reason::Conflict, "attribute entityseq: was used with other content")
@@ -134,6 +138,9 @@ impl Lane {
     }
 
     fn judge_id(&self, arrival: &Arrival, event: &Event) -> Novelty {
+        if lacks(Safeguard::SeenIds) {
+            return Novelty::Fresh;
+        }
         let arrived = arrival.record.timestamp_ms.saturating_mul(1000);
         if arrival.record.timestamp_ms >= 0 && arrived < self.now.saturating_sub(micros(self.limits.dedupe_window)) {
             return Novelty::Rejected(Reason::TooOld, "timestamp: before the window in which ids are known");
@@ -143,7 +150,7 @@ impl Lane {
             match self.state.get(&address) {
                 Some(Some(row)) => {
                     let same = Seen::read(row).is_some_and(|seen| seen.digest == event.digest);
-                    return if same {
+                    return if same || lacks(Safeguard::Conflict) {
                         Novelty::Duplicate
                     } else {
                         Novelty::Rejected(Reason::Conflict, "attribute id: was used with other content")
@@ -310,6 +317,7 @@ impl Lane {
         if let (Some(entity_id), Some(source), Some(number)) =
             (&rejection.entity_id, &rejection.source, rejection.sequence)
             && rejection.reason != Reason::WrongPartition
+            && !lacks(Safeguard::LetterPlace)
         {
             self.pass(entity_id, source, number, None);
         }

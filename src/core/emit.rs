@@ -21,6 +21,7 @@ use super::{
     partition::partition_of,
     record::LaneId,
     rows::Micros,
+    sabotage::{Safeguard, lacks},
     saga::Action,
     state::Address,
     table::Value,
@@ -146,7 +147,10 @@ impl Lane {
         let count = self.catalog.partitions_of(&topic).expect("a draft's topic has a partition count");
         let to = LaneId { partition: partition_of(key.as_bytes(), count), topic };
         let ordinal = self.batch.ordinals.entry((origin.cause.clone(), message_type, key.clone())).or_insert(0);
-        let id = id_of(&[&origin.cause, message_type, &to.topic, &key, &ordinal.to_string()]);
+        let mut id = id_of(&[&origin.cause, message_type, &to.topic, &key, &ordinal.to_string()]);
+        if lacks(Safeguard::StableIds) {
+            id = id_of(&[&id, &self.fence.token]);
+        }
         *ordinal += 1;
         let mut headers = vec![
             header("ce_specversion", "1.0"),

@@ -21,9 +21,10 @@ use super::{
     message::Message,
     record::{LaneId, Record},
     reorder::buffered_bytes,
+    sabotage::{Safeguard, lacks},
     saga::Status,
     state::{Address, Needs, RESIDENT, State},
-    table::{Key, Row, Table, Value},
+    table::{Change, Key, Row, Table, Value},
 };
 
 /// Something for a lane to decide on.
@@ -283,7 +284,7 @@ impl Lane {
                 incarnation: batch.incarnation,
                 last,
                 relayed,
-                writes: self.state.take_writes(),
+                writes: written(self.state.take_writes()),
             },
             messages: batch.messages,
             tally: batch.tally,
@@ -312,15 +313,22 @@ impl Lane {
 
     fn take_link(&mut self, link: &Link, arrival: &Arrival) {
         let mark = self.link_mark(link);
-        if link.sequence <= mark {
+        if link.sequence <= mark && !lacks(Safeguard::LinkRepeat) {
             self.count(Outcome::Duplicate);
-        } else if link.sequence == mark + 1 {
-            self.set_link_mark(link, link.sequence);
+        } else if link.sequence <= mark + 1 || lacks(Safeguard::LinkGap) {
+            if !lacks(Safeguard::LinkMark) || self.is_handled_now(arrival) {
+                self.set_link_mark(link, link.sequence);
+            }
             self.enter(arrival);
             self.release_link(link);
         } else {
             self.hold_link(link, arrival);
         }
+    }
+
+    /// What a link's mark must not ask: whatever becomes of a record, it was taken.
+    fn is_handled_now(&self, arrival: &Arrival) -> bool {
+        arrival.decoded.as_ref().is_ok_and(|event| !self.is_unwell(&event.entity_id))
     }
 
     pub(super) fn link_mark(&self, link: &Link) -> i64 {
@@ -391,4 +399,13 @@ impl Lane {
         key.extend(rest);
         key
     }
+}
+
+/// What is written of a batch: all of it.
+fn written(mut writes: Vec<(&'static Table, Vec<Change>)>) -> Vec<(&'static Table, Vec<Change>)> {
+    writes.retain(|(table, _)| {
+        !(std::ptr::eq(*table, &HELD) && lacks(Safeguard::HeldRows))
+            && !(std::ptr::eq(*table, &WAITING) && lacks(Safeguard::WaitingRows))
+    });
+    writes
 }

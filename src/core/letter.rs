@@ -15,6 +15,7 @@ use super::{
     partition::partition_of,
     record::{LaneId, Record},
     rows::Micros,
+    sabotage::{Safeguard, lacks},
     state::Address,
     table::Value,
 };
@@ -36,6 +37,9 @@ impl Lane {
 
     /// Dead-letters a record.
     pub(super) fn dead_letter(&mut self, record: &Record, rejection: &Rejection) {
+        if lacks(Safeguard::LetterRow) {
+            return;
+        }
         let address = self.letter_address(record.offset);
         if !self.state.has(&address) {
             // The row is only there if the record was dead-lettered before; that is known in the next round.

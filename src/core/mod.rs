@@ -16,6 +16,7 @@ pub mod message;
 pub mod partition;
 pub mod record;
 pub mod rows;
+pub mod sabotage;
 pub mod saga;
 pub mod state;
 pub mod table;

@@ -20,6 +20,7 @@ use crate::{
         fence::{Fence, LaneCommit, LaneRow, Position},
         ledger,
         record::LaneId,
+        sabotage::{Safeguard, lacks},
         table::{Key, Row, Table, Value, Want},
     },
     store::{
@@ -102,6 +103,16 @@ struct MemorySession {
     statements: u64,
 }
 
+/// Whether a lane's row is what its owner remembers.
+fn matches(row: &Fence, expected: &Fence) -> bool {
+    let same = |lacking| lacks(Safeguard::Fence) || lacks(lacking);
+    let older = lacks(Safeguard::FenceEquality) && row.batch <= expected.batch && row.epoch <= expected.epoch;
+    let batch = row.batch == expected.batch || same(Safeguard::FenceBatch);
+    let token = row.token == expected.token || same(Safeguard::FenceToken);
+    let rest = (row.next_offset, row.epoch) == (expected.next_offset, expected.epoch) || lacks(Safeguard::Fence);
+    older || (batch && token && rest)
+}
+
 #[async_trait]
 impl Session for MemorySession {
     async fn identity(&mut self) -> Result<String, Error> {
@@ -149,7 +160,8 @@ impl Session for MemorySession {
         let tables = merge::merge(lanes)?;
         self.statements += 4 + tables.len() as u64;
         let mut data = self.store.data();
-        let whole = |commit: &LaneCommit| data.lanes.get(&commit.lane).map(|row| &row.fence) == Some(&commit.expected);
+        let whole =
+            |commit: &LaneCommit| data.lanes.get(&commit.lane).is_some_and(|row| matches(&row.fence, &commit.expected));
         let fenced: Vec<_> = sorted.iter().filter(|commit| !whole(commit)).map(|commit| commit.lane.clone()).collect();
         if !fenced.is_empty() {
             return Ok(Committed::Fenced(fenced));
@@ -160,6 +172,9 @@ impl Session for MemorySession {
         }
         for writes in &tables {
             data.tables.apply(writes);
+        }
+        if lacks(Safeguard::OneTransaction) && self.statements % 5 == 0 {
+            return Err(Error::Retry("the second transaction has failed".to_owned()));
         }
         for commit in sorted {
             if let Some(row) = data.lanes.get_mut(&commit.lane) {

@@ -13,6 +13,7 @@ use crate::{
         lane::Lane,
         ledger::{TIMER, Timer},
         record::LaneId,
+        sabotage::{Safeguard, lacks},
         table::{Row, Value, Want},
     },
     store::{Error, Session},
@@ -78,6 +79,10 @@ pub(super) async fn claim(
         Ok((read_from, verify)) => (read_from, verify, None),
         Err(why) => (row.fence.next_offset, None, Some(why)),
     };
+    let read_from = match lacks(Safeguard::StartAtRow) {
+        true => committed_offset(shared, &row.lane).await.unwrap_or(low),
+        false => read_from,
+    };
     let mut lane = Lane::new(row, now, shared.catalog.clone(), shared.limits.clone());
     load_residents(&mut *session, &mut lane).await?;
     let next_timer = first_timer(&mut *session, lane.id()).await?;
@@ -91,6 +96,12 @@ pub(super) async fn reopen(session: &mut dyn Session, shared: &Shared, lane: &La
     let mut lane = Lane::new(row, now, shared.catalog.clone(), shared.limits.clone());
     load_residents(session, &mut lane).await?;
     Ok(Some(lane))
+}
+
+/// Where the group's offsets say that reading goes on: what a claim must not believe.
+async fn committed_offset(shared: &Shared, lane: &LaneId) -> Option<i64> {
+    let asked = shared.broker.committed(std::slice::from_ref(lane), shared.settings.metadata_timeout).await;
+    asked.ok()?.pop()?.1.map(|(offset, _)| offset)
 }
 
 async fn refuse_foreign_store(shared: &Shared, lane: &LaneId, identity: &str) -> Result<(), Failure> {

@@ -4,6 +4,11 @@
 
 use tokio::time::Instant;
 
+use crate::core::sabotage::{Safeguard, lacks};
+
+/// How far the clock of a worker that asks nobody is ahead, in microseconds.
+const AHEAD: i64 = 3_000_000;
+
 /// The database's clock as of the last answer, plus what has passed since.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -28,7 +33,8 @@ impl Clock {
     /// Microseconds since the epoch.
     pub fn now(&mut self) -> i64 {
         let passed = i64::try_from(self.heard.elapsed().as_micros()).unwrap_or(i64::MAX);
-        self.shown = self.shown.max(self.database.saturating_add(passed));
+        let own = if lacks(Safeguard::DatabaseClock) { AHEAD } else { 0 };
+        self.shown = self.shown.max(self.database.saturating_add(passed).saturating_add(own));
         self.shown
     }
 }

@@ -10,7 +10,12 @@ use std::{
 use tokio::time::Instant;
 
 use super::slot::Shown;
-use crate::core::{fence::Position, message::Message, record::LaneId};
+use crate::core::{
+    fence::Position,
+    message::Message,
+    record::LaneId,
+    sabotage::{Safeguard, lacks},
+};
 
 /// The messages for one destination partition.
 #[derive(Debug, Default)]
@@ -128,7 +133,8 @@ impl Outgoing {
     fn queue(&mut self, message: Message) {
         self.queued = message.position;
         let done = self.acknowledged.remove(&message.position);
-        self.window.push_back(Queued { position: message.position, done, since: Instant::now() });
+        let marked = done || lacks(Safeguard::Acknowledged);
+        self.window.push_back(Queued { position: message.position, done: marked, since: Instant::now() });
         if !done {
             self.queued_bytes += message.bytes();
             self.links.entry(message.to.clone()).or_default().queue.push_back(message);

@@ -14,6 +14,7 @@ use crate::{
         batch::{AlarmKind, Halt},
         lane::{Decided, Input, Lane, Step},
         record::LaneId,
+        sabotage::{Safeguard, lacks},
     },
     store::{Committed, Error},
 };
@@ -119,6 +120,9 @@ impl Writer {
         let begun = Instant::now();
         while !batches.is_empty() {
             let commits: Vec<_> = batches.iter().map(|batch| batch.decided.commit.clone()).collect();
+            if lacks(Safeguard::HandOver) {
+                self.hand_over(&batches);
+            }
             match self.session.commit(&commits).await {
                 Ok(Committed::All { now }) => {
                     self.clock.hear(now);
@@ -150,6 +154,10 @@ impl Writer {
                         }
                     }
                 }
+                Err(Error::Retry(_)) if lacks(Safeguard::CommitError) => {
+                    self.finish(batches, begun);
+                    return Ok(Outcome::Committed);
+                }
                 Err(error) => {
                     attempt += 1;
                     pause(&self.shared, &error, attempt).await?;
@@ -161,6 +169,15 @@ impl Writer {
             }
         }
         Ok(Outcome::Committed)
+    }
+
+    /// What must not be done before the commit is answered.
+    fn hand_over(&self, batches: &[Batch]) {
+        for batch in batches {
+            if let Some(slot) = self.slots.get(&batch.lane) {
+                self.relay.hand(&batch.lane, &slot.shown, batch.decided.messages.clone());
+            }
+        }
     }
 
     /// Whether a commit without an answer was made: nothing, if the rows do not tell.
@@ -184,7 +201,7 @@ impl Writer {
                     let expected = &batch.decided.commit.expected;
                     rows.iter().any(|row| {
                         row.lane == batch.lane
-                            && row.fence.token == expected.token
+                            && (row.fence.token == expected.token || lacks(Safeguard::LostAnswer))
                             && row.fence.batch == expected.batch + after
                     })
                 })

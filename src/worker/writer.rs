@@ -21,7 +21,12 @@ use super::{
 use crate::{
     admin::Health,
     broker::Broker,
-    core::{catalog::Catalog, limits::Limits, record::LaneId},
+    core::{
+        catalog::Catalog,
+        limits::Limits,
+        record::LaneId,
+        sabotage::{Safeguard, lacks},
+    },
     store::{Error, Session, Store},
     telemetry::Metrics,
 };
@@ -228,6 +233,9 @@ impl Writer {
 
     /// A lane's row as memory has it must be what the database has: else commits were lost, or the lane is.
     async fn look_at_idle_lanes(&mut self) -> Result<(), String> {
+        if lacks(Safeguard::IdleLook) {
+            return Ok(());
+        }
         let every = self.shared.settings.idle_look;
         let idle = self.slots.iter().filter(|(_, slot)| slot.looked.elapsed() >= every).map(|(id, _)| id.clone());
         let idle: Vec<LaneId> = idle.collect();

@@ -14,7 +14,11 @@ use super::{
     instance::{Answer, BranchState, Heading, Standing, StepState},
     signal::{Action, Reaction, Signal, ignored},
 };
-use crate::core::{event::SagaRef, rows::Rows};
+use crate::core::{
+    event::SagaRef,
+    rows::Rows,
+    sabotage::{Safeguard, lacks},
+};
 
 /// A note of a participant is cut to this many characters: it is shown, never acted on.
 const NOTE_CHARACTERS_MAX: usize = 255;
@@ -61,6 +65,7 @@ impl Definition {
         let mut run = Run { definition: self, instance, now, actions: Vec::new() };
         let reaction = match (phase, *signal) {
             (Phase::Open, Signal::Cancel { reason }) => run.turn_back(reason),
+            (Phase::Bound, Signal::Cancel { reason }) if lacks(Safeguard::Pivot) => run.turn_back(reason),
             (Phase::Bound, Signal::Cancel { .. }) => Reaction::Ignored(ignored::PIVOT_PASSED),
             (Phase::Undoing, Signal::Cancel { .. }) => Reaction::Ignored(ignored::UNDOING),
             (Phase::Open | Phase::Bound | Phase::Undoing, Signal::Due) => run.due(phase),
@@ -312,7 +317,8 @@ impl Run<'_> {
                 self.after_no(phase, step.no_reason);
             }
             (Said::Done, Standing::Undoing) => {
-                branch.standing = Standing::Undone;
+                let again = lacks(Safeguard::UndoOnce) && branch.undo_attempts < 2;
+                branch.standing = if again { Standing::Yes } else { Standing::Undone };
                 branch.answered_at = Some(self.now);
                 self.go_back();
             }
