@@ -99,6 +99,10 @@ pub trait Session: Send {
         limit: i64,
     ) -> Result<u64, Error>;
 
+    /// The timeline that the store's log was on when this session's connection was made; it goes up each time a
+    /// standby takes over. 0 if the store does not say.
+    fn timeline(&self) -> i64;
+
     /// How many statements this session has sent, transaction control included.
     fn statements(&self) -> u64;
 }

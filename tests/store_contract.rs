@@ -74,6 +74,7 @@ contract! {
             trimmed_outbox_keeps_what_a_receiver_has_not_passed,
             trimmed_outbox_passes_over_what_is_needed,
             identity_is_stable,
+            every_session_tells_the_same_timeline,
             partition_counts_are_registered_once,
             an_order_is_found_by_its_lane,
         },

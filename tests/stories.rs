@@ -65,6 +65,11 @@ fn what_is_about_nothing_yet_waits() {
 }
 
 #[test]
+fn a_link_that_forks_is_not_followed() {
+    tell("links.txt");
+}
+
+#[test]
 fn a_checkout_ends_whole() {
     tell("checkout.txt");
 }

@@ -1,4 +1,4 @@
-//! `lane`: how far each lane is, and the order that accepts a topic which was made anew.
+//! `lane`: how far each lane is, and the orders that accept a topic which was made anew and a link that has forked.
 
 use serde_json::{Value as Json, json};
 use seriatim::{
@@ -15,7 +15,7 @@ use super::{
     shown,
 };
 
-/// Runs `lane list` or `accept`.
+/// Runs `lane list`, `accept` or `accept-fork`.
 pub fn run(settings: &Settings, action: &Lane) -> anyhow::Result<Exit> {
     block_on(async {
         let mut reader = Reader::open(settings).await?;
@@ -35,6 +35,17 @@ pub fn run(settings: &Settings, action: &Lane) -> anyhow::Result<Exit> {
                     return Ok(refused);
                 }
                 let order = Order { action: action::LANE_ACCEPT, lane, entity: None, argument: json!({}) };
+                order::place(&mut reader, &order, change).await
+            }
+            Lane::AcceptFork { topic, partition, link, number, yes, change } => {
+                let lane = reader.lane(topic, *partition)?;
+                let asks = !change.dry_run && !yes;
+                let question = format!("let {lane} take link {link} from message {number} on as it comes now?");
+                if asks && let Some(refused) = confirm(&question)? {
+                    return Ok(refused);
+                }
+                let argument = json!({ "link": link, "number": number });
+                let order = Order { action: action::LINK_ACCEPT, lane, entity: None, argument };
                 order::place(&mut reader, &order, change).await
             }
         }

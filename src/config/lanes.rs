@@ -86,7 +86,8 @@ pub struct Dedupe {
     /// How long the ids of unsequenced events are kept. At least the retention of the topics, or an old record would be
     /// applied twice. Default 8 d: Kafka keeps 7 d unless told otherwise.
     pub window: Duration,
-    /// Digests of the last events kept per entity and source, to tell a duplicate from a conflict at once. Default 32.
+    /// Digests of the last events kept per entity and source, and of the last messages per link, to tell a duplicate
+    /// from a conflict at once. Default 32.
     pub digests_kept: usize,
 }
 

@@ -92,7 +92,9 @@ pub enum Halt {
     Breaker(String),
     /// A link misses a message and no more can be held behind it.
     LinkGap(String),
-    /// An operator accepted a new topic: the lane is to be claimed again.
+    /// A link's sender has lost what it had sent and gone on differently: nothing of that is taken.
+    Fork(String),
+    /// An operator accepted a new topic, or the other history of a link: the lane is to be claimed again.
     Accepted,
 }
 
@@ -112,6 +114,8 @@ pub(super) struct Batch {
     pub(super) incarnation: i64,
     /// The topic was accepted anew: the last record is forgotten.
     pub(super) reset: bool,
+    /// An order was carried out after which the lane is to be claimed again.
+    pub(super) accepted: bool,
     pub(super) messages: Vec<Message>,
     pub(super) tally: BTreeMap<Outcome, u64>,
     pub(super) letters: BTreeMap<Reason, u64>,

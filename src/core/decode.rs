@@ -11,9 +11,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     catalog::Catalog,
-    event::{Arrival, Body, Event, Link, Reason, Rejection, SagaRef},
-    header::{POSITION, SEQUENCE},
+    event::{Arrival, Body, Digest, Event, Reason, Rejection, SagaRef},
+    header::{DIGEST, POSITION, SEQUENCE, TIMELINE},
     kind::Nature,
+    link::Link,
     partition::partition_of,
     record::{LaneId, Record},
     sabotage::{Safeguard, lacks},
@@ -96,7 +97,26 @@ fn link_of(record: &Record, catalog: &Catalog) -> Result<Link, &'static str> {
     let sequence = header(record, SEQUENCE).and_then(|text| text.parse::<i64>().ok());
     let sequence =
         sequence.filter(|sequence| *sequence >= 1).ok_or("header seriatim_sequence: is not a decimal from 1")?;
-    Ok(Link { topic: topic.to_owned(), partition, sequence })
+    let digest = match header(record, DIGEST).map(read_digest) {
+        Some(None) => return Err("header seriatim_digest: is not 32 hexadecimal digits"),
+        digest => digest.flatten(),
+    };
+    let timeline = match header(record, TIMELINE).map(|text| text.parse::<i64>().ok()) {
+        Some(None) => return Err("header seriatim_timeline: is not a decimal"),
+        timeline => timeline.flatten(),
+    };
+    Ok(Link { topic: topic.to_owned(), partition, sequence, digest, timeline })
+}
+
+fn read_digest(text: &str) -> Option<Digest> {
+    let mut digest = Digest::default();
+    if text.len() != 2 * digest.len() || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (at, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(digest)
 }
 
 /// Opens a record of a lane: its link, and its event or what is wrong with it, as far as it could be read.

@@ -11,12 +11,13 @@ use sha2::{Digest as _, Sha256};
 use super::{
     decode::OWN_SOURCE,
     effect::Effect,
-    event::{Arrival, Event, SagaRef},
+    event::{Arrival, Digest, Event, SagaRef},
     fence::Position,
     handle::Failure,
-    header::{POSITION, SEQUENCE},
+    header::{DIGEST, POSITION, SEQUENCE, TIMELINE},
     lane::Lane,
     ledger::{LINK_OUT, LinkOut, OUTBOX, Timer},
+    link::{Parts, chain},
     message::Message,
     partition::partition_of,
     record::LaneId,
@@ -154,7 +155,7 @@ impl Lane {
         *ordinal += 1;
         let mut headers = vec![
             header("ce_specversion", "1.0"),
-            header("ce_id", id),
+            header("ce_id", id.as_str()),
             header("ce_source", format!("{OWN_SOURCE}{}", self.id.topic)),
             header("ce_type", message_type),
             header("ce_time", rfc3339(origin.time)),
@@ -170,11 +171,16 @@ impl Lane {
             headers.push(header("ce_entityseq", head.marks.send(&to.topic).to_string()));
         }
         headers.extend(origin.trace.iter().map(|(name, value)| header(name, value.as_str())));
-        let sequence = self.next_on_link(&to);
+        let parts = [id.as_bytes(), message_type.as_bytes(), key.as_bytes(), &value];
+        let (sequence, digest) = self.next_on_link(&to, parts);
         let position = self.next_position();
         let place = format!("{}/{}/{}/{}", self.id.topic, self.id.partition, position.batch, position.index);
         headers.push(header(POSITION, place));
         headers.push(header(SEQUENCE, sequence.to_string()));
+        headers.push(header(DIGEST, hex(&digest)));
+        if self.timeline > 0 {
+            headers.push(header(TIMELINE, self.timeline.to_string()));
+        }
         self.post(Message {
             position,
             to,
@@ -186,10 +192,12 @@ impl Lane {
         });
     }
 
-    fn next_on_link(&mut self, to: &LaneId) -> i64 {
+    /// The number of a message on its link, and the link's running digest with it.
+    fn next_on_link(&mut self, to: &LaneId, parts: Parts<'_>) -> (i64, Digest) {
         let key = self.key([Value::text(&to.topic), Value::Int(to.partition.into())]);
         let address = Address::new(&LINK_OUT, key);
         let known = self.state.get(&address).flatten().and_then(|row| LinkOut::read(row));
+        let digest = chain(known.as_ref().and_then(|link| link.digest.as_deref()), parts);
         let sent = known.map_or(0, |link| link.sent) + 1;
         let row = LinkOut {
             topic: self.id.topic.clone(),
@@ -197,10 +205,10 @@ impl Lane {
             to_topic: to.topic.clone(),
             to_partition: to.partition.into(),
             sent,
-            digest: None,
+            digest: Some(digest.to_vec()),
         };
         self.state.set(address, Some(row.into_row()));
-        sent
+        (sent, digest)
     }
 
     /// The place of the next message of this batch.

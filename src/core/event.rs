@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{kind::Parsed, record::Record};
+use super::{kind::Parsed, link::Link, record::Record};
 
 /// First half of a SHA-256: tells whether two events say the same.
 pub type Digest = [u8; 16];
@@ -93,23 +93,6 @@ impl Rejection {
             source: Some(event.source.clone()),
             sequence: event.sequence,
         }
-    }
-}
-
-/// Which number a message of one of our own lanes carries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// Sending lane's topic.
-    pub topic: String,
-    /// Sending lane's partition.
-    pub partition: i32,
-    /// `seriatim_sequence`.
-    pub sequence: i64,
-}
-
-impl fmt::Display for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.topic, self.partition)
     }
 }
 

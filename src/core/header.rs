@@ -9,6 +9,11 @@ pub const POSITION: &str = "seriatim_position";
 /// Names the number of a message on its link, a decimal from 1.
 pub const SEQUENCE: &str = "seriatim_sequence";
 
+/// Names the running digest of a message's link, 32 hexadecimal digits.
+pub const DIGEST: &str = "seriatim_digest";
+/// Names the timeline of the database that a message was committed on, a decimal.
+pub const TIMELINE: &str = "seriatim_timeline";
+
 /// Headers in their order.
 pub type Headers = Vec<(String, Option<Vec<u8>>)>;
 

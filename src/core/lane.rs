@@ -12,12 +12,13 @@ use super::{
     batch::{Alarm, Batch, Halt, Outcome},
     catalog::Catalog,
     decode,
-    event::{Arrival, Link, Reason},
+    event::{Arrival, Reason},
     fence::{Fence, LaneCommit, LaneRow, LastRecord, Position},
     handle::Way,
     kind::AnyKind,
-    ledger::{HELD, Held, LINK_IN, LinkIn, QUARANTINE, Quarantine, WAITING},
+    ledger::{HELD, Held, QUARANTINE, Quarantine, WAITING},
     limits::{Limits, MINUTE},
+    link::Fork,
     message::Message,
     record::{LaneId, Record},
     reorder::buffered_bytes,
@@ -115,6 +116,10 @@ pub struct Lane {
     pub(super) drain_condemned: Option<String>,
     /// The saga that lives with this lane's entities, if one does.
     pub(super) saga_name: Option<&'static str>,
+    /// The database's timeline, which messages carry; 0 while nobody has told it.
+    pub(super) timeline: i64,
+    /// Where the lane halted last, if it was before the fork of a link: an order must name the same.
+    pub(super) fork: Option<Fork>,
 }
 
 impl Lane {
@@ -137,7 +142,14 @@ impl Lane {
             failures: Vec::new(),
             held_bytes: 0,
             drain_condemned: None,
+            timeline: 0,
+            fork: None,
         }
+    }
+
+    /// Hears which timeline of the database it writes on.
+    pub fn hear_timeline(&mut self, timeline: i64) {
+        self.timeline = timeline;
     }
 
     /// The tables to be read whole before the first batch, and the key prefix of this lane's rows.
@@ -201,6 +213,9 @@ impl Lane {
     /// Decides on inputs in their order. `now` in microseconds. `relayed`: how far the broker has acknowledged.
     pub fn decide(&mut self, inputs: &[Input], now: i64, relayed: Position) -> Step {
         self.now = self.now.max(now);
+        if inputs.iter().any(|input| matches!(input, Input::Record(_))) {
+            self.fork = None;
+        }
         self.attempt(inputs, relayed, true)
     }
 
@@ -293,7 +308,7 @@ impl Lane {
             sagas: batch.sagas,
             next_timer: batch.next_timer,
             taken: inputs.len(),
-            halt: batch.reset.then_some(Halt::Accepted),
+            halt: (batch.reset || batch.accepted).then_some(Halt::Accepted),
         }
     }
 
@@ -309,49 +324,6 @@ impl Lane {
             None => self.enter(arrival),
             Some(link) => self.take_link(link, arrival),
         }
-    }
-
-    fn take_link(&mut self, link: &Link, arrival: &Arrival) {
-        let mark = self.link_mark(link);
-        if link.sequence <= mark && !lacks(Safeguard::LinkRepeat) {
-            self.count(Outcome::Duplicate);
-        } else if link.sequence <= mark + 1 || lacks(Safeguard::LinkGap) {
-            if !lacks(Safeguard::LinkMark) || self.is_handled_now(arrival) {
-                self.set_link_mark(link, link.sequence);
-            }
-            self.enter(arrival);
-            self.release_link(link);
-        } else {
-            self.hold_link(link, arrival);
-        }
-    }
-
-    /// What a link's mark must not ask: whatever becomes of a record, it was taken.
-    fn is_handled_now(&self, arrival: &Arrival) -> bool {
-        arrival.decoded.as_ref().is_ok_and(|event| !self.is_unwell(&event.entity_id))
-    }
-
-    pub(super) fn link_mark(&self, link: &Link) -> i64 {
-        match self.state.get(&self.link_address(link)) {
-            Some(Some(row)) => LinkIn::read(row).map_or(0, |known| known.mark),
-            _ => 0,
-        }
-    }
-
-    pub(super) fn set_link_mark(&mut self, link: &Link, mark: i64) {
-        let row = LinkIn {
-            topic: self.id.topic.clone(),
-            partition: self.id.partition.into(),
-            from_topic: link.topic.clone(),
-            from_partition: link.partition.into(),
-            mark,
-            digest: None,
-        };
-        self.state.set(row.address(), Some(row.into_row()));
-    }
-
-    fn link_address(&self, link: &Link) -> Address {
-        Address::new(&LINK_IN, self.key([Value::text(&link.topic), Value::Int(link.partition.into())]))
     }
 
     /// Into the entity's own checks, or among the dead letters.

@@ -61,18 +61,22 @@ macro_rules! tables {
 }
 
 tables! {
-    /// How far a lane has taken the messages of another lane. `digest` is null until links are digested.
+    /// How far a lane has taken the messages of another lane: the number, digest and timeline of the last one, and the
+    /// beginnings of the last digests. They are null after a message that carried none.
     LINK_IN LinkIn = "link_in" (topic: String, partition: i64, from_topic: String, from_partition: i64) {
         mark: i64,
         digest: Option<Vec<u8>>,
+        timeline: Option<i64>,
+        recent: Option<Vec<u8>>,
     }
-    /// How many messages a lane has sent to a partition.
+    /// How many messages a lane has sent to a partition, and their running digest.
     LINK_OUT LinkOut = "link_out" (topic: String, partition: i64, to_topic: String, to_partition: i64) {
         sent: i64,
         digest: Option<Vec<u8>>,
     }
     /// The reorder buffer. `link` is empty, or `<topic>/<partition>` of the sending lane where the number is
-    /// a link's. A row with `place` 1 holds no record: it keeps the place of a dead letter. `digest` is null for links.
+    /// a link's. A row with `place` 1 holds no record: it keeps the place of a dead letter. `digest` is the event's, or
+    /// the link's.
     HELD Held = "held" (topic: String, partition: i64, link: String, kind: String, entity_id: String, source: String, sequence: i64) {
         place: i64,
         record_offset: Option<i64>,

@@ -11,6 +11,7 @@ pub mod header;
 pub mod kind;
 pub mod ledger;
 pub mod limits;
+pub mod link;
 pub mod marks;
 pub mod message;
 pub mod partition;

@@ -30,6 +30,8 @@ pub mod action {
     pub const LETTER_DISCARD: &str = "letter.discard";
     /// Accepts that the topic was made anew: reading starts at its beginning.
     pub const LANE_ACCEPT: &str = "lane.accept";
+    /// Accepts that the sender of a link has gone on differently. Arguments: `link`, `number`.
+    pub const LINK_ACCEPT: &str = "link.accept";
 }
 
 /// How an order went.
@@ -92,7 +94,25 @@ impl Lane {
                 self.batch.reset = true;
                 Answer::Done("the topic is read from its beginning".to_owned())
             }
+            (action::LINK_ACCEPT, ..) => self.order_link_accept(&argument),
             _ => Answer::Refused("the order is not known or lacks its argument".to_owned()),
+        }
+    }
+
+    /// Only the fork that the lane stands before is accepted: the operator has seen its alarm.
+    fn order_link_accept(&mut self, argument: &Json) -> Answer {
+        let link = argument.get("link").and_then(Json::as_str).unwrap_or_default();
+        let number = argument.get("number").and_then(Json::as_i64).unwrap_or_default();
+        let fork = self.fork.clone().filter(|fork| fork.link == link && fork.number == number);
+        match fork.and_then(|fork| self.link_of_fork(&fork)) {
+            Some(known) => {
+                self.accept_fork(number, known);
+                self.batch.accepted = true;
+                Answer::Done(format!("link {link} is taken from message {number} on as it comes now"))
+            }
+            None => {
+                Answer::Refused(format!("the lane does not stand before a fork at message {number} of link {link}"))
+            }
         }
     }
 

@@ -5,10 +5,10 @@
 //! A dead letter that names its entity and number keeps its place here: successors pass over it.
 
 use super::{
-    batch::{Halt, Outcome},
+    batch::Outcome,
     decode,
     dedupe::SOURCES_MAX,
-    event::{Arrival, Body, Event, Link, Reason},
+    event::{Arrival, Body, Event, Reason},
     handle::Way,
     header,
     kind::GapPolicy,
@@ -221,48 +221,6 @@ impl Lane {
         }
     }
 
-    /// Holds a message of another lane of ours that came before its predecessors.
-    pub(super) fn hold_link(&mut self, link: &Link, arrival: &Arrival) {
-        let name = link.to_string();
-        let key = self.key([
-            Value::text(&name),
-            Value::text(self.kind().name()),
-            Value::text(""),
-            Value::text(&name),
-            Value::Int(link.sequence),
-        ]);
-        let address = Address::new(&HELD, key);
-        if self.state.get(&address) != Some(None) {
-            return self.count(Outcome::Duplicate);
-        }
-        if self.state.count(&HELD) >= self.limits.held_per_lane_max {
-            let missing = self.link_mark(link) + 1;
-            self.batch.halt = Some(Halt::LinkGap(format!("message {missing} of link {name} is missing")));
-            return;
-        }
-        let row = self.held_row(&arrival.record, &name, ("", &name, link.sequence), None);
-        self.batch.held_bytes += record_bytes(&arrival.record);
-        self.state.set(address, Some(row.into_row()));
-    }
-
-    /// Takes up what was held behind a message that has now been taken.
-    pub(super) fn release_link(&mut self, link: &Link) {
-        let name = link.to_string();
-        loop {
-            let next = self.link_mark(link) + 1;
-            let fixed = [Value::text(&name), Value::text(self.kind().name()), Value::text(""), Value::text(&name)];
-            let key = self.key(fixed.into_iter().chain([Value::Int(next)]));
-            let address = Address::new(&HELD, key);
-            let Some(Some(held)) = self.state.get(&address).map(|row| row.and_then(|row| Held::read(row))) else {
-                return;
-            };
-            self.state.set(address, None);
-            self.set_link_mark(link, next);
-            let arrival = self.reopen(&held);
-            self.enter(&arrival);
-        }
-    }
-
     /// All held records of an entity, of one source or of all, in order.
     pub(super) fn held_of(&self, entity_id: &str, source: Option<&str>) -> Vec<Held> {
         let prefix = match source {
@@ -287,7 +245,13 @@ impl Lane {
         self.key(fixed.into_iter().chain(rest))
     }
 
-    fn held_row(&self, record: &Record, link: &str, place: (&str, &str, i64), event: Option<&Event>) -> Held {
+    pub(super) fn held_row(
+        &self,
+        record: &Record,
+        link: &str,
+        place: (&str, &str, i64),
+        event: Option<&Event>,
+    ) -> Held {
         let (entity_id, source, sequence) = place;
         Held {
             topic: self.id.topic.clone(),

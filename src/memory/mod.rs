@@ -38,8 +38,9 @@ pub struct MemoryStore {
 }
 
 /// All that is kept.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Data {
+    timeline: i64,
     lanes: BTreeMap<LaneId, LaneRow>,
     topics: BTreeMap<String, i32>,
     tables: Tables,
@@ -52,7 +53,8 @@ pub struct Snapshot(Data);
 impl MemoryStore {
     /// An empty store with this identity; `clock` tells microseconds since the epoch.
     pub fn new(identity: &str, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
-        Self { identity: identity.into(), clock: Arc::new(clock), data: Arc::default() }
+        let data = Data { timeline: 1, lanes: BTreeMap::new(), topics: BTreeMap::new(), tables: Tables::default() };
+        Self { identity: identity.into(), clock: Arc::new(clock), data: Arc::new(Mutex::new(data)) }
     }
 
     /// All that is kept now, to go back to with [`MemoryStore::restore`].
@@ -61,9 +63,11 @@ impl MemoryStore {
         Snapshot(self.data().clone())
     }
 
-    /// Goes back to an earlier state, as a standby does that is promoted without the last commits.
+    /// Goes back to an earlier state, as a standby does that is promoted without the last commits. A new timeline
+    /// begins.
     pub fn restore(&self, earlier: Snapshot) {
-        *self.data() = earlier.0;
+        let mut data = self.data();
+        *data = Data { timeline: data.timeline + 1, ..earlier.0 };
     }
 
     /// The rows of the lanes, in their order.
@@ -222,6 +226,10 @@ impl Session for MemorySession {
         bound.push(upto.clone());
         merge::check_key(table, &bound)?;
         Ok(self.store.data().tables.trim(table, &bound, limit))
+    }
+
+    fn timeline(&self) -> i64 {
+        self.store.data().timeline
     }
 
     fn statements(&self) -> u64 {

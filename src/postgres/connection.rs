@@ -22,6 +22,11 @@ const KEEPALIVE_COUNT: u64 = 3;
 /// From here on the server bounds whole transactions.
 const TRANSACTION_TIMEOUT_SINCE: u32 = 170_000;
 
+/// The names of the log's files begin with its timeline, in hexadecimal digits. Every role may ask; a standby has none
+/// of its own.
+const TIMELINE: &str = "select case when pg_is_in_recovery() then 0 \
+     else ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint end";
+
 const BEGIN: &str = "begin isolation level read committed, read write";
 const COMMIT: &str = "commit";
 const ROLLBACK: &str = "rollback";
@@ -31,6 +36,8 @@ const ROLLBACK: &str = "rollback";
 pub(super) struct Open {
     pub(super) connection: PgConnection,
     pub(super) sent: u64,
+    /// The server's timeline. A connection never sees it change: the server ends them all before it takes over.
+    pub(super) timeline: i64,
     reply_timeout: Duration,
 }
 
@@ -69,13 +76,15 @@ impl Open {
             .await
             .map_err(|_| Error::Retry("connecting to the database took too long".to_owned()))?
             .map_err(|error| error::while_connecting(&error))?;
-        let mut open = Self { connection, sent: 0, reply_timeout };
+        let mut open = Self { connection, sent: 0, timeline: 0, reply_timeout };
         if open.connection.server_version_num().is_some_and(|version| version >= TRANSACTION_TIMEOUT_SINCE) {
             let mut arguments = Arguments::default();
             arguments.add(milliseconds(settings.transaction_timeout))?;
             let sql = "select set_config('transaction_timeout', $1, false)";
             open.rows("setting the transaction timeout", None, sql, arguments).await?;
         }
+        let rows = open.rows("reading the timeline", None, TIMELINE, Arguments::default()).await?;
+        open.timeline = rows.first().map_or(Ok(0), |row| cell(row, 0))?;
         Ok(open)
     }
 

@@ -22,6 +22,8 @@ pub(super) struct PostgresSession {
     statements: Statements,
     /// Statements that connections which are gone have sent.
     sent: u64,
+    /// The timeline that the last connection met.
+    timeline: i64,
 }
 
 /// Runs one call. While it runs the session has no connection: if the call fails or is dropped, so is the
@@ -32,6 +34,7 @@ macro_rules! lend {
             Some(open) => open,
             None => Open::new(&$session.address).await?,
         };
+        $session.timeline = lent.timeline;
         let $open = &mut lent;
         let answer = $call.await;
         if answer.is_ok() {
@@ -45,8 +48,9 @@ macro_rules! lend {
 
 impl PostgresSession {
     pub(super) async fn new(address: Arc<Address>) -> Result<Self, Error> {
-        let open = Some(Open::new(&address).await?);
-        Ok(Self { address, open, statements: Statements::default(), sent: 0 })
+        let open = Open::new(&address).await?;
+        let timeline = open.timeline;
+        Ok(Self { address, open: Some(open), statements: Statements::default(), sent: 0, timeline })
     }
 }
 
@@ -90,6 +94,10 @@ impl Session for PostgresSession {
 
     async fn trim(&mut self, table: &'static Table, prefix: &Key, upto: &Value, limit: i64) -> Result<u64, Error> {
         lend!(self, |open| trim::trim(open, &mut self.statements, table, prefix, upto, limit))
+    }
+
+    fn timeline(&self) -> i64 {
+        self.timeline
     }
 
     fn statements(&self) -> u64 {

@@ -165,6 +165,10 @@ impl Session for FarSession {
         answer
     }
 
+    fn timeline(&self) -> i64 {
+        self.near.timeline()
+    }
+
     fn statements(&self) -> u64 {
         self.near.statements()
     }

@@ -32,6 +32,7 @@ pub static SCRIPTS: &[Script] = &[
     script!(3, "outbox", "0003_outbox.sql"),
     script!(4, "saga", "0004_saga.sql"),
     script!(5, "command", "0005_command.sql"),
+    script!(7, "link", "0007_link.sql"),
 ];
 
 /// Makes the file if there is none, runs what is pending and makes the views. Harmless when nothing is.

@@ -88,6 +88,11 @@ impl Session for SqliteSession {
         lend!(self, |open| trim::trim(open, &mut self.statements, table, prefix, upto, limit))
     }
 
+    fn timeline(&self) -> i64 {
+        // A file has no standby that could take over.
+        1
+    }
+
     fn statements(&self) -> u64 {
         self.sent
     }

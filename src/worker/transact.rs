@@ -74,6 +74,7 @@ impl Writer {
             let mut rest: Vec<Work> = Vec::new();
             for (id, inputs) in open {
                 let Some(slot) = self.slots.get_mut(&id) else { continue };
+                slot.lane.hear_timeline(self.session.timeline());
                 match slot.lane.decide(&inputs, now, slot.shown.relayed()) {
                     Step::Decided(decided) => done.push(Batch { lane: id, inputs, decided }),
                     Step::Short(needs) => {
@@ -342,7 +343,7 @@ impl Writer {
             None => {}
             // It begins anew, nobody else has it.
             Some(Halt::Accepted) => self.give_up(&id, true),
-            Some(Halt::Newer(why) | Halt::Breaker(why) | Halt::LinkGap(why)) => {
+            Some(Halt::Newer(why) | Halt::Breaker(why) | Halt::LinkGap(why) | Halt::Fork(why)) => {
                 self.put_back(&id, rest);
                 self.halt(&id, why);
             }

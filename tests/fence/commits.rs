@@ -231,6 +231,10 @@ impl Session for CountingSession {
     async fn trim(&mut self, table: &'static Table, prefix: &Key, upto: &Value, limit: i64) -> Result<u64, Error> {
         self.inner.trim(table, prefix, upto, limit).await
     }
+    fn timeline(&self) -> i64 {
+        self.inner.timeline()
+    }
+
     fn statements(&self) -> u64 {
         self.inner.statements()
     }

@@ -87,6 +87,12 @@ pub async fn identity_is_stable(database: Database) {
     assert_eq!(two.identity().await.unwrap(), identity);
 }
 
+pub async fn every_session_tells_the_same_timeline(database: Database) {
+    let (one, two) = (database.session().await, database.session().await);
+    assert!(one.timeline() >= 1, "messages would carry none");
+    assert_eq!(one.timeline(), two.timeline());
+}
+
 pub async fn partition_counts_are_registered_once(database: Database) {
     let mut session = database.session().await;
     let counts =
@@ -138,7 +144,7 @@ fn message(batch: i64, index: i64, to_topic: &str, to_partition: i64, link_seque
 
 fn link(topic: &str, partition: i64, from_partition: i64, mark: i64) -> Change {
     let ends = [text(topic), Value::Int(partition), text("trials"), Value::Int(from_partition)];
-    Change::Insert(ends.into_iter().chain([Value::Int(mark), Value::Null]).collect())
+    Change::Insert(ends.into_iter().chain([Value::Int(mark), Value::Null, Value::Null, Value::Null]).collect())
 }
 
 async fn write(session: &mut dyn Session, row: &LaneRow, table: &'static Table, changes: Vec<Change>) -> LaneRow {

@@ -173,6 +173,7 @@ fn halt_of(halt: &Halt) -> &'static str {
         Halt::Newer(_) => "newer",
         Halt::Breaker(_) => "breaker",
         Halt::LinkGap(_) => "link gap",
+        Halt::Fork(_) => "fork",
         Halt::Accepted => "accepted",
     }
 }

@@ -1,6 +1,7 @@
 //! Runs a story in a world of lanes and compares.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,6 +15,7 @@ use seriatim::{
         batch::Outcome,
         lane::{Backlog, Decided},
         limits::Limits,
+        link,
         record::{LaneId, Record},
     },
     shop,
@@ -44,6 +46,8 @@ pub struct Run<'a> {
     manner: Manner,
     broken: Arc<AtomicBool>,
     ids: u64,
+    /// Running digests of links, by link, number and history.
+    digests: BTreeMap<(String, i64, String), [u8; 16]>,
     story: &'a Story,
 }
 
@@ -58,7 +62,7 @@ pub fn run(story: &Story, manner: Manner) -> Result<(), String> {
     let broken = Arc::new(AtomicBool::new(true));
     let catalog = tally::add_tallies(shop::catalog(&shop::Settings::default(), ""), &broken);
     let world = World::new(catalog, limits, 1);
-    let mut run = Run { world, manner, broken, ids: 0, story };
+    let mut run = Run { world, manner, broken, ids: 0, digests: BTreeMap::new(), story };
     let mut expected = false;
     for (line, step) in &run.story.steps {
         expected = matches!(step, Step::Expect(_));
@@ -97,10 +101,12 @@ impl Run<'_> {
                 self.world.pass_time(*micros);
             }
             Step::Order { action, topic, about } => {
-                let argument = about
-                    .parse::<i64>()
-                    .map_or_else(|_| "{}".to_owned(), |offset| json!({ "offset": offset }).to_string());
-                self.world.order(&lane_of(topic), action, Some(about), &argument);
+                let argument = match (about.parse::<i64>(), about.rsplit_once('/')) {
+                    (Ok(offset), _) => json!({ "offset": offset }),
+                    (_, Some((link, number))) => json!({ "link": link, "number": number.parse::<i64>().unwrap() }),
+                    _ => json!({}),
+                };
+                self.world.order(&lane_of(topic), action, Some(about), &argument.to_string());
             }
             Step::Again { topic, offset } => {
                 let lane = lane_of(topic);
@@ -192,18 +198,59 @@ impl Run<'_> {
         headers.extend(cell("time").map(|text| header("ce_time", text)));
         headers.extend(cell("position").map(|text| header("seriatim_position", text)));
         headers.extend(cell("number").map(|text| header("seriatim_sequence", text)));
+        headers.extend(cell("timeline").map(|text| header("seriatim_timeline", text)));
         let hours_ago: i64 = cell("hours_ago").map_or(Ok(0), |hours| hours.parse()).map_err(|_| "hours".to_owned())?;
         let value = cell("value").unwrap_or_else(|| Json::Object(data).to_string());
         let timestamp_ms = self.world.now() / 1000 - hours_ago * 3_600_000;
-        let record =
-            Record { offset: 0, timestamp_ms, key: Some(key.into_bytes()), value: Some(value.into_bytes()), headers };
+        let (key, value) = (Some(key.into_bytes()), Some(value.into_bytes()));
+        let mut record = Record { offset: 0, timestamp_ms, key, value, headers };
+        if let Some(history) = cell("history") {
+            let digest = self.chain(&record, &history);
+            record.headers.push(header("seriatim_digest", digest));
+        }
         Ok((topic, record))
+    }
+
+    /// The running digest of a link after a message of one of its histories. A history that says nothing of the number
+    /// before goes on from one that does; `elsewhere` follows from nothing that is told.
+    fn chain(&mut self, record: &Record, history: &str) -> String {
+        let header = |name: &str| {
+            let (_, value) = record.headers.iter().find(|(known, _)| known == name).expect("a header of its link");
+            String::from_utf8(value.clone().unwrap()).unwrap()
+        };
+        let link = header("seriatim_position").rsplitn(3, '/').last().unwrap().to_owned();
+        let number: i64 = header("seriatim_sequence").parse().unwrap();
+        let known = |history: &str| self.digests.get(&(link.clone(), number - 1, history.to_owned())).copied();
+        let before = known(history).or_else(|| {
+            let mut others = self.digests.iter().filter(|_| history != "elsewhere");
+            others.find(|((of, at, _), _)| *of == link && *at == number - 1).map(|(_, digest)| *digest)
+        });
+        let (id, event_type) = (header("ce_id"), header("ce_type"));
+        let (key, value) = (record.key.as_deref().unwrap(), record.value.as_deref().unwrap());
+        let before = before.as_ref().map(<[u8; 16]>::as_slice);
+        let digest = link::chain(before, [id.as_bytes(), event_type.as_bytes(), key, value]);
+        self.digests.insert((link, number, history.to_owned()), digest);
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
 /// Names of cells that are no data.
-const ATTRIBUTES: [&str; 12] =
-    ["topic", "key", "type", "id", "source", "seq", "time", "position", "number", "hours_ago", "value", "becomes"];
+const ATTRIBUTES: [&str; 14] = [
+    "topic",
+    "key",
+    "type",
+    "id",
+    "source",
+    "seq",
+    "time",
+    "position",
+    "number",
+    "timeline",
+    "history",
+    "hours_ago",
+    "value",
+    "becomes",
+];
 
 fn key_field(topic: &str) -> &'static str {
     match topic {

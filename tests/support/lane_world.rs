@@ -79,6 +79,7 @@ pub struct World {
     pub batch_max: usize,
     clock: Arc<AtomicI64>,
     lanes: BTreeMap<LaneId, Lane>,
+    pub store: MemoryStore,
     session: Box<dyn Session>,
     runtime: Runtime,
     claims: u64,
@@ -130,6 +131,7 @@ impl World {
             batch_max: 1000,
             clock,
             lanes: BTreeMap::new(),
+            store,
             session,
             runtime,
             claims: 0,
@@ -248,7 +250,9 @@ impl World {
     pub fn decide(&mut self, id: &LaneId, inputs: &[Input]) -> (Decided, usize) {
         let now = self.now();
         for round in 1..=64 {
+            let timeline = self.session.timeline();
             let lane = self.lane(id);
+            lane.hear_timeline(timeline);
             let relayed = Position::default();
             match lane.decide(inputs, now, relayed) {
                 Step::Decided(decided) => return (*decided, round),

@@ -232,4 +232,28 @@ pub enum Lane {
         #[command(flatten)]
         change: Change,
     },
+    /// Accept that the sender of a link has lost what it had sent and gone on differently
+    ///
+    /// A lane halts before a message of another lane that does not follow from those it has taken: the sender's database
+    /// lost commits whose messages had been sent. This order lets the lane take what the sender sends now, from the message
+    /// that the alarm names. What it took before stays done, so look first at what the messages with these numbers asked
+    /// for. Messages that were held behind a gap of the link become dead letters. Asks first, unless `--yes` is given.
+    AcceptFork {
+        /// Topic of the halted lane, without the configured prefix
+        topic: String,
+        /// Partition of the halted lane
+        #[arg(value_parser = clap::value_parser!(i32).range(0..))]
+        partition: i32,
+        /// The link as the alarm names it: topic and partition of the sending lane
+        #[arg(long, value_name = "TOPIC/PARTITION")]
+        link: String,
+        /// The number of the message that the alarm names
+        #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
+        number: i64,
+        /// Ask nothing
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        change: Change,
+    },
 }
