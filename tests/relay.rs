@@ -243,3 +243,57 @@ async fn a_message_stays_in_the_table_until_its_receiver_has_passed_it() {
     worker.stop().await;
     stage.end().await;
 }
+
+/// Loses what a topic holds, though the brokers have acknowledged it.
+async fn lose_records(stage: &Stage, topic: &str) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &stage.brokers).create().expect("make an admin client");
+    let topic = stage.topics.name(topic);
+    let mut upto = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        upto.add_partition_offset(&topic, partition, Offset::End).expect("name a partition once");
+    }
+    let lost = admin.delete_records(&upto, &AdminOptions::new()).await.expect("delete records");
+    for partition in lost.elements() {
+        partition.error().expect("delete the records of a partition");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_brokers_acknowledged_and_lost_is_sent_again_by_the_next_worker_too() {
+    let stage = Stage::new("relay-lost").await;
+    let mut settings = stage.settings("workers");
+    settings.insert("RELAY__RESEND_INTERVAL".to_owned(), "100ms".to_owned());
+    settings.insert("DATABASE__LOCK_TIMEOUT".to_owned(), "500ms".to_owned());
+    settings.insert("LANES__CLAIM_PAUSE_MAX".to_owned(), "1s".to_owned());
+    let worker = stage.start(&settings).await;
+    worker.ready().await;
+    worker.stop().await;
+
+    // The lanes of stock receive nothing while their rows are locked.
+    let mut beside = sqlx::PgConnection::connect(&stage.database.url).await.expect("connect to the database");
+    let mut lock = beside.begin().await.expect("begin");
+    sqlx::query("select 1 from seriatim.lane where topic like '%stock' for update")
+        .fetch_all(&mut *lock)
+        .await
+        .expect("lock the lanes");
+    let worker = stage.start(&settings).await;
+    stage.send("purchases", placed("lost", 40, "nothing")).await;
+    let acknowledged = "select count(*) from seriatim.outbox o join seriatim.lane l using (topic, partition) \
+         where to_topic like '%stock' and (o.batch, o.idx) <= (l.relayed_batch, l.relayed_index)";
+    wait_until("reservations are acknowledged", STEP, || async {
+        stage.database.number(acknowledged).await == Some(40)
+    })
+    .await;
+    assert_eq!(read_links(&records(&stage, "stock")), 40);
+    assert!(worker.metric("seriatim_relay_resent_total", "stock").abs() < 0.5, "nobody has lost anything yet");
+    worker.stop().await;
+    lose_records(&stage, "stock").await;
+
+    lock.rollback().await.expect("let the lanes go");
+    let worker = stage.start(&settings).await;
+    wait_for_messages(&stage, "purchase-outcomes", 40).await;
+    assert!(worker.metric("seriatim_relay_resent_total", "stock") >= 40.0);
+    worker.stop().await;
+    stage.end().await;
+}

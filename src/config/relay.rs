@@ -25,6 +25,9 @@ pub struct Relay {
     pub retry_backoff_min: Duration,
     /// The same pause at its longest. Default 10 s.
     pub retry_backoff_max: Duration,
+    /// How often each lane looks whether what the brokers acknowledged has come to the lanes that it was sent to. Default
+    /// 10 s; what has not, though its receiver has read further, is sent again after two or three looks.
+    pub resend_interval: Duration,
 }
 
 impl Relay {
@@ -38,6 +41,7 @@ impl Relay {
             message_bytes_max: area.bytes("message_bytes_max", 1_000_000, 1 << 10..=100 << 20),
             retry_backoff_min: area.duration("retry_backoff_min", Duration::from_millis(100), shortest..=longest),
             retry_backoff_max: area.duration("retry_backoff_max", 10 * SECOND, shortest..=longest),
+            resend_interval: area.duration("resend_interval", 10 * SECOND, SECOND / 10..=DAY),
         }
     }
 }

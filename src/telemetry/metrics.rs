@@ -33,6 +33,8 @@ const CLAIMS: Name = ("seriatim_claims_total", "Claims of lanes, by result.");
 const SENT: Name = ("seriatim_relay_sent_total", "Messages handed to the producer, by destination topic.");
 const ACKNOWLEDGED: Name =
     ("seriatim_relay_acknowledged_total", "Messages that the brokers acknowledged, by destination topic.");
+const RESENT: Name =
+    ("seriatim_relay_resent_total", "Acknowledged messages that were lost and are sent again, by destination topic.");
 const IN_FLIGHT: Name = ("seriatim_relay_in_flight_bytes", "Bytes sent and not acknowledged.");
 const UNSENT_AGE: Name =
     ("seriatim_relay_oldest_unsent_seconds", "Age of the oldest message that is not acknowledged.");
@@ -83,6 +85,7 @@ pub struct Metrics {
     claims: IntCounterVec,
     sent: IntCounterVec,
     acknowledged: IntCounterVec,
+    resent: IntCounterVec,
     in_flight: IntGauge,
     unsent_age: Gauge,
     rebalances: IntCounter,
@@ -128,6 +131,7 @@ impl Metrics {
             claims: new.counters(CLAIMS, &["result"]),
             sent: new.counters(SENT, &["topic"]),
             acknowledged: new.counters(ACKNOWLEDGED, &["topic"]),
+            resent: new.counters(RESENT, &["topic"]),
             in_flight: new.register(IntGauge::new(IN_FLIGHT.0, IN_FLIGHT.1).expect(CONSTANT)),
             unsent_age: new.register(Gauge::new(UNSENT_AGE.0, UNSENT_AGE.1).expect(CONSTANT)),
             rebalances: new.counter(REBALANCES),
@@ -252,6 +256,11 @@ impl Metrics {
     /// Messages were acknowledged by the brokers.
     pub fn relay_acknowledged(&self, topic: &str, count: u64) {
         self.acknowledged.with_label_values(&[topic]).inc_by(count);
+    }
+
+    /// Messages that the brokers had acknowledged and lost are sent again.
+    pub fn relay_resent(&self, topic: &str, count: u64) {
+        self.resent.with_label_values(&[topic]).inc_by(count);
     }
 
     /// Bytes that are sent and not acknowledged, of all links.

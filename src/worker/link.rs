@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::slot::Shown;
+use super::{resend::Watch, slot::Shown};
 use crate::core::{
     fence::Position,
     message::Message,
@@ -63,6 +63,10 @@ pub(super) struct Outgoing {
     /// Rows of the table are to be read before anything that is handed over.
     pub(super) behind: bool,
     pub(super) queued_bytes: usize,
+    /// Links to lanes of ours that have not moved lately.
+    pub(super) watched: BTreeMap<LaneId, Watch>,
+    /// What is sent again, though it was acknowledged before.
+    pub(super) resent: BTreeSet<Position>,
 }
 
 /// Messages of one lane that wait behind one without acknowledgement, at most: small ones are bounded too.
@@ -80,6 +84,8 @@ impl Outgoing {
             committed: relayed,
             behind: true,
             queued_bytes: 0,
+            watched: BTreeMap::new(),
+            resent: BTreeSet::new(),
         }
     }
 
@@ -141,8 +147,23 @@ impl Outgoing {
         }
     }
 
+    /// Puts messages that were acknowledged once before all others of their link. How far the lane is acknowledged
+    /// does not change by them. They are looked for anew once they are acknowledged again.
+    pub(super) fn send_again(&mut self, to: &LaneId, messages: Vec<Message>) {
+        self.watched.remove(to);
+        let link = self.links.entry(to.clone()).or_default();
+        for message in messages.into_iter().rev() {
+            self.queued_bytes += message.bytes();
+            self.resent.insert(message.position);
+            link.queue.push_front(message);
+        }
+    }
+
     /// A message was acknowledged.
     pub(super) fn acknowledge(&mut self, position: Position) {
+        if self.resent.remove(&position) {
+            return;
+        }
         let Ok(at) = self.window.binary_search_by(|known| known.position.cmp(&position)) else { return };
         self.window[at].done = true;
         self.advance();
@@ -185,6 +206,8 @@ impl Outgoing {
         self.links.clear();
         self.queued_bytes = 0;
         self.behind = true;
+        // They are found missing again.
+        self.resent.clear();
     }
 
     /// How long the oldest message here has waited for its acknowledgement.

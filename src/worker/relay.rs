@@ -20,11 +20,12 @@ use tokio::{
 
 use super::{
     link::{Flight, Outgoing},
+    resend::Ends,
     slot::Shown,
     writer::Shared,
 };
 use crate::{
-    broker::{Producer, Report, SendError},
+    broker::{Producer, Report},
     core::{
         fence::Position,
         lane::Lane,
@@ -101,8 +102,8 @@ fn bytes_of(messages: &[Message]) -> usize {
 
 pub(super) struct Relay {
     pub(super) shared: Shared,
-    session: Box<dyn Session>,
-    producer: Option<Box<dyn Producer>>,
+    pub(super) session: Box<dyn Session>,
+    pub(super) producer: Option<Box<dyn Producer>>,
     pub(super) reports: mpsc::UnboundedReceiver<Report>,
     reporting: mpsc::UnboundedSender<Report>,
     orders: mpsc::UnboundedReceiver<Order>,
@@ -121,6 +122,11 @@ pub(super) struct Relay {
     pub(super) prober: Option<Box<dyn Producer>>,
     /// A message was refused again: nothing more goes through this prober.
     pub(super) prober_broken: bool,
+    /// When the lanes' links are looked at again, and those that are left of this round.
+    pub(super) look_at: Instant,
+    pub(super) to_look: Vec<LaneId>,
+    pub(super) ends: mpsc::UnboundedReceiver<Ends>,
+    pub(super) answering: mpsc::UnboundedSender<Ends>,
 }
 
 /// How long reports of a purged producer are waited for.
@@ -140,6 +146,7 @@ impl Relay {
     fn new(shared: Shared, session: Box<dyn Session>) -> (Handle, Self) {
         let (orders, received) = mpsc::unbounded_channel();
         let (reporting, reports) = mpsc::unbounded_channel();
+        let (answering, ends) = mpsc::unbounded_channel();
         let (handed, handed_max) = (Arc::new(AtomicUsize::new(0)), shared.settings.queue_bytes_max);
         let relay = Self {
             shared,
@@ -159,6 +166,10 @@ impl Relay {
             refusing: BTreeMap::new(),
             prober: None,
             prober_broken: false,
+            look_at: Instant::now(),
+            to_look: Vec::new(),
+            ends,
+            answering,
         };
         (Handle { orders, handed, handed_max }, relay)
     }
@@ -177,7 +188,7 @@ impl Relay {
             if self.prober_broken {
                 self.replace_prober().await;
             }
-            let read = self.read_tables().await?;
+            let read = self.read_tables().await? | self.look_for_losses().await?;
             let sent = match self.send_all() {
                 Ok(sent) => sent,
                 Err(error) => {
@@ -334,57 +345,6 @@ impl Relay {
             }
         }
         Ok(news)
-    }
-
-    /// Sends what may be sent. Whether anything was; an error: this producer sends no more.
-    fn send_all(&mut self) -> Result<bool, String> {
-        let Some(producer) = &self.producer else { return Ok(false) };
-        let link_bytes_max = self.shared.settings.link_bytes_max;
-        let mut sent = false;
-        let (mut refused, mut probes) = (Vec::new(), Vec::new());
-        for (id, (opening, outgoing)) in &mut self.lanes {
-            for (to, link) in &mut outgoing.links {
-                if self.refusing.contains_key(to) || link.probing {
-                    probes.push((id.clone(), to.clone()));
-                    continue;
-                }
-                while let Some(message) = link.queue.front() {
-                    let bytes = message.bytes();
-                    if link.bytes_in_flight > 0 && link.bytes_in_flight + bytes > link_bytes_max {
-                        break;
-                    }
-                    match producer.send(message, self.next_tag) {
-                        Ok(()) => {}
-                        Err(SendError::Opening) => break,
-                        Err(SendError::Full) => {
-                            refused.into_iter().for_each(|to| self.refuse(to));
-                            return Ok(sent);
-                        }
-                        Err(SendError::Fatal(error)) => return Err(error),
-                        Err(SendError::Refused(error)) => {
-                            tracing::error!(to = %to, error = %error, "a message cannot be sent; its link waits");
-                            refused.push(to.clone());
-                            break;
-                        }
-                    }
-                    let position = message.position;
-                    let flight =
-                        Flight { lane: id.clone(), to: to.clone(), position, bytes, opening: *opening, probe: false };
-                    self.flights.insert(self.next_tag, flight);
-                    self.next_tag += 1;
-                    link.bytes_in_flight += bytes;
-                    outgoing.queued_bytes = outgoing.queued_bytes.saturating_sub(bytes);
-                    link.queue.pop_front();
-                    self.shared.metrics.relay_sent(&to.topic, 1);
-                    sent = true;
-                }
-            }
-        }
-        refused.into_iter().for_each(|to| self.refuse(to));
-        for (id, to) in probes {
-            sent |= self.probe(&id, &to)?;
-        }
-        Ok(sent)
     }
 
     fn show(&self) {
