@@ -123,6 +123,10 @@ pub struct Simulate {
     /// Print all that happens, if it is one world
     #[arg(long)]
     pub trace: bool,
+    /// Take each safeguard away in turn, and say which law notices
+    #[cfg(feature = "faults")]
+    #[arg(long)]
+    pub sabotage: bool,
 }
 
 #[derive(Debug, Subcommand)]

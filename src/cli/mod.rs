@@ -32,6 +32,10 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Config(Config::Show(reading)) => config::show(&cli.settings, reading),
         Command::Demo(demo) => crate::demo::run(demo.seed, demo.events, &cli.settings.sources()),
+        #[cfg(feature = "faults")]
+        Command::Simulate(simulate) if simulate.sabotage => {
+            Ok(crate::simulate::sabotage(simulate.seeds, simulate.seed))
+        }
         Command::Simulate(simulate) => Ok(crate::simulate::run(
             simulate.seeds,
             simulate.seed,

@@ -68,6 +68,8 @@ safeguards! {
     LinkGap = "link-gap",
     /// The link's mark moves only with what is handled, not with every record taken.
     LinkMark = "link-mark",
+    /// A fork of a link is not noticed.
+    LinkDigest = "link-digest",
     /// Other content under a known number or id counts as a duplicate.
     Conflict = "conflict",
     /// A record ahead of its turn is kept in memory only.

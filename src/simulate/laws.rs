@@ -13,7 +13,7 @@ use seriatim::{
         payment::{self, Payment},
         profile::Profile,
         purchase::{self, Line, Purchase, PurchaseStatus},
-        stock::{Item, Reservation, ReservationStatus},
+        stock::{self, Item, Reservation, ReservationStatus},
     },
     simulation::Evidence,
 };
@@ -40,6 +40,7 @@ pub fn judge(evidence: &Evidence, books: &BTreeMap<String, (i64, i64)>) -> Vec<S
     findings.extend(stock(evidence, &found));
     findings.extend(purchases(evidence, &model, &found));
     findings.extend(payments(evidence, books, &found));
+    findings.extend(undos(evidence));
     findings
 }
 
@@ -238,6 +239,19 @@ fn purchases(evidence: &Evidence, model: &Predicted, found: &Found) -> Vec<Strin
         }
     }
     findings
+}
+
+/// A saga undoes each of its branches once.
+fn undos(evidence: &Evidence) -> Vec<String> {
+    let mut sent: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    for opened in evidence.log.values().flatten().filter_map(wire::open) {
+        if opened.kind == stock::RELEASE || opened.kind == payment::REFUND {
+            let purchase = opened.data["purchase_id"].as_str().unwrap_or_default().to_owned();
+            sent.entry((opened.key, purchase)).or_default().insert(opened.id);
+        }
+    }
+    let twice = sent.into_iter().filter(|(_, ids)| ids.len() > 1);
+    twice.map(|((key, purchase), _)| format!("undo: {purchase} undoes {key} more than once")).collect()
 }
 
 /// The gateway has moved what the tables say, and nobody is asked for more.

@@ -139,6 +139,39 @@ fn explain(seed: u64, findings: &[String]) {
     outcome.trace.iter().skip(skipped).for_each(|line| println!("{line}"));
 }
 
+/// Takes each safeguard away in turn and runs worlds until one is red. Ends with 1 if one is missed by nobody.
+#[cfg(feature = "faults")]
+pub fn sabotage(seeds: u64, first: u64) -> Exit {
+    use seriatim::core::sabotage::{Safeguard, take_away};
+
+    let shop = Shop::default();
+    let simulator = Simulator::new(&shop);
+    let mut unnoticed = 0;
+    println!("| safeguard | without it | noticed by | after worlds |\n|---|---|---|---|");
+    for safeguard in Safeguard::ALL {
+        take_away(Some(*safeguard));
+        let red = (0..seeds).find_map(|nth| {
+            let findings = simulator.run(&simulator.plan(first + nth), false).findings;
+            (!findings.is_empty()).then_some((nth + 1, findings))
+        });
+        let (name, says) = (safeguard.as_str(), safeguard.says());
+        match red {
+            Some((worlds, findings)) => {
+                let laws: std::collections::BTreeSet<&str> =
+                    findings.iter().filter_map(|finding| finding.split_once(':')).map(|(law, _)| law).collect();
+                let laws = laws.into_iter().collect::<Vec<_>>().join(", ");
+                println!("| {name} | {says} | {laws} | {worlds} |");
+            }
+            None => {
+                println!("| {name} | {says} | nobody | {seeds} |");
+                unnoticed += 1;
+            }
+        }
+    }
+    take_away(None);
+    if unnoticed == 0 { Exit::Done } else { Exit::Failed }
+}
+
 /// How many worlds run at once unless it is said.
 pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)

@@ -9,7 +9,7 @@ use super::{
 use crate::core::{
     catalog::Catalog,
     fence::Position,
-    header::{POSITION, SEQUENCE},
+    header::{POSITION, SEQUENCE, TIMELINE},
     ledger::{
         DEAD_LETTER, DeadLetter, HELD, Held, JOURNAL, Journal, LINK_IN, LINK_OUT, LinkIn, LinkOut, OUTBOX, Outbox,
         QUARANTINE, Quarantine, SAGA, Saga, WAITING,
@@ -130,6 +130,8 @@ fn links(evidence: &Evidence) -> Vec<String> {
     let mut findings = Vec::new();
     let mut sent: BTreeMap<(String, &LaneId), BTreeMap<i64, (&str, &Record)>> = BTreeMap::new();
     let mut ids: BTreeMap<&str, (&LaneId, &str)> = BTreeMap::new();
+    // Work done again after lost commits has the same ids and the same words, in other places.
+    let again = evidence.plan.loses_commits();
     for (lane, records) in &evidence.log {
         for record in records {
             let (Some(position), Some(number)) = (header(record, POSITION), header(record, SEQUENCE)) else { continue };
@@ -139,9 +141,7 @@ fn links(evidence: &Evidence) -> Vec<String> {
             let next = i64::try_from(link.len()).unwrap_or(i64::MAX) + 1;
             match link.get(&number) {
                 Some((before, known)) => {
-                    let same =
-                        (&known.key, &known.value, &known.headers) == (&record.key, &record.value, &record.headers);
-                    if !same {
+                    if content(known, again) != content(record, again) {
                         findings
                             .push(format!("links: {sender} sends {number} to {lane} as {before} and as {position}"));
                     }
@@ -154,7 +154,8 @@ fn links(evidence: &Evidence) -> Vec<String> {
                 }
             }
             let id = header(record, "ce_id").unwrap_or_default();
-            if ids.insert(id, (lane, position)).is_some_and(|before| before != (lane, position)) {
+            let place = if again { "" } else { position };
+            if ids.insert(id, (lane, place)).is_some_and(|before| before != (lane, place)) {
                 findings.push(format!("links: id {id} names two messages"));
             }
         }
@@ -177,6 +178,15 @@ fn links(evidence: &Evidence) -> Vec<String> {
         }
     }
     findings
+}
+
+/// What a record says. `again`: but for where and in which timeline its sender stood.
+pub(super) fn content(
+    record: &Record,
+    again: bool,
+) -> (&Option<Vec<u8>>, &Option<Vec<u8>>, Vec<&(String, Option<Vec<u8>>)>) {
+    let headers = record.headers.iter().filter(|(name, _)| !again || (name != POSITION && name != TIMELINE));
+    (&record.key, &record.value, headers.collect())
 }
 
 /// Every dead letter is a record of its topic, with its bytes, and has its copy.

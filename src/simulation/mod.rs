@@ -8,6 +8,7 @@
 mod brokers;
 mod dice;
 mod evidence;
+mod fork;
 mod group;
 mod judge;
 mod log;

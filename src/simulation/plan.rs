@@ -41,6 +41,8 @@ pub enum Blow {
     ClockJump(i64),
     /// The database loses its last commits, of so many milliseconds.
     Failover(u64),
+    /// A partition loses its newest records that nobody has read, though they were acknowledged.
+    LostRecords(usize),
 }
 
 impl Blow {
@@ -59,6 +61,7 @@ impl Blow {
             Self::Leaderless(..) => "leaderless partition",
             Self::ClockJump(_) => "clock jump",
             Self::Failover(_) => "lost commits",
+            Self::LostRecords(_) => "lost records",
         }
     }
 }
@@ -152,6 +155,12 @@ impl Plan {
         plan
     }
 
+    /// Whether the database loses commits in it.
+    #[must_use]
+    pub fn loses_commits(&self) -> bool {
+        self.strikes.iter().any(|strike| matches!(strike.what, Blow::Failover(_)))
+    }
+
     /// Whether the database's clock jumps in it.
     #[must_use]
     pub fn jumps(&self) -> bool {
@@ -166,7 +175,7 @@ impl Plan {
 
 fn blow(dice: &mut Dice) -> Blow {
     let (who, lane) = (dice.index(8), dice.index(64));
-    match dice.below(13) {
+    match dice.below(14) {
         0..=2 => Blow::Kill(who),
         3 => Blow::Terminate(who),
         4 | 5 => Blow::Freeze(who, 20 + dice.below(800)),
@@ -176,6 +185,8 @@ fn blow(dice: &mut Dice) -> Blow {
         9 => Blow::StoreDown(10 + dice.below(500)),
         10 => Blow::BrokersDown(10 + dice.below(500)),
         11 => Blow::Leaderless(lane, 10 + dice.below(500)),
-        _ => Blow::ClockJump(dice.between(-2_000, 2_000)),
+        12 => Blow::LostRecords(lane),
+        _ if dice.one_in(2) => Blow::ClockJump(dice.between(-2_000, 2_000)),
+        _ => Blow::Failover(dice.below(300)),
     }
 }

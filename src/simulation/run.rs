@@ -22,7 +22,7 @@ use super::{
     brokers::FarBrokers,
     dice::Dice,
     evidence::Evidence,
-    judge,
+    fork, judge,
     plan::{Blow, Plan},
     process::Process,
     settings,
@@ -118,8 +118,16 @@ async fn play(scenario: &dyn Scenario, plan: &Plan, metrics: &Metrics, traced: b
     stage.over.store(true, Ordering::SeqCst);
     let evidence = Evidence::gather(plan, &world);
     let mut findings = std::mem::take(&mut world.inner().findings);
-    findings.extend(rest);
-    if findings.is_empty() {
+    // What lost commits leave behind depends on who believed what was sent of them. It must be seen, and that is all.
+    let forked = if plan.loses_commits() { fork::forked(&evidence) } else { None };
+    match &forked {
+        Some(fork) => {
+            world.count(fork.name());
+            findings.extend(fork.unnoticed(rest.is_none()));
+        }
+        None => findings.extend(rest),
+    }
+    if findings.is_empty() && forked.is_none() {
         findings.extend(judge::judge(&evidence));
         findings.extend(scenario.judge(&evidence));
     }
@@ -266,6 +274,11 @@ impl Stage {
             }
             Blow::ClockJump(by) => self.world.move_clock(by),
             Blow::Failover(lost) => self.world.fail_over(millis(lost)),
+            Blow::LostRecords(lane) => {
+                if let Some(lane) = self.lane(lane, true) {
+                    self.world.lose_newest(&lane);
+                }
+            }
         }
     }
 

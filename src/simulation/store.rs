@@ -9,8 +9,9 @@ use super::{process::Process, world::World};
 use crate::{
     core::{
         fence::{LaneCommit, LaneRow, Position},
+        ledger::JOURNAL,
         record::LaneId,
-        table::{Key, Row, Table, Value, Want},
+        table::{Change, Key, Row, Table, Value, Want},
     },
     store::{Committed, Error, Session, Store},
 };
@@ -61,6 +62,25 @@ impl Line {
             return Err(Error::Retry("the simulated store does not answer".to_owned()));
         }
         Ok(())
+    }
+
+    /// Nothing may be written that lies in the database's future; a clock that jumps back may have shown it.
+    fn check_times(&self, lanes: &[LaneCommit]) {
+        let now = self.world.database_clock();
+        let at = JOURNAL.columns.iter().position(|column| column.name == "at").unwrap_or_default();
+        let rows = lanes.iter().flat_map(|lane| &lane.writes).filter(|(table, _)| std::ptr::eq(*table, &JOURNAL));
+        let rows = rows.flat_map(|(_, changes)| changes).filter_map(|change| match change {
+            Change::Insert(row) => Some(row),
+            Change::Update { .. } | Change::Delete(_) => None,
+        });
+        let ahead = rows.filter_map(|row| if let Value::Time(at) = row[at] { Some(at) } else { None }).max();
+        if !self.world.jumps && ahead.is_some_and(|ahead| ahead > now) {
+            self.world.find(format!(
+                "time: {} writes what happens {} us from now",
+                self.process,
+                ahead.unwrap_or(0) - now
+            ));
+        }
     }
 
     /// An answer on its way back.
@@ -116,6 +136,7 @@ impl Session for FarSession {
             self.line.back().await;
             return Err(Error::Unknown("the simulated line was cut before COMMIT".to_owned()));
         }
+        self.line.check_times(lanes);
         self.line.world.keep_snapshot();
         let answer = self.near.commit(lanes).await;
         match &answer {

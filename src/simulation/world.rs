@@ -18,6 +18,7 @@ use super::{
 use crate::{
     core::{
         fence::{Fence, LaneCommit},
+        header::POSITION,
         message::Message,
         record::{LaneId, Record},
     },
@@ -73,6 +74,8 @@ pub(super) struct World {
     /// Every record that is written outside of the home topics is told here, for who answers it.
     outside: UnboundedSender<(LaneId, Record)>,
     keeps_snapshots: bool,
+    /// The database's clock jumps at some time.
+    pub(super) jumps: bool,
 }
 
 impl World {
@@ -99,7 +102,7 @@ impl World {
         let clock = Arc::clone(&inner);
         let store = MemoryStore::new("simulated", move || micros(began) + lock(&clock).outages.skew);
         let keeps_snapshots = plan.strikes.iter().any(|strike| matches!(strike.what, super::plan::Blow::Failover(_)));
-        Self { inner, store, began, outside, keeps_snapshots }
+        Self { inner, store, began, outside, keeps_snapshots, jumps: plan.jumps() }
     }
 
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -162,6 +165,11 @@ impl World {
         self.inner().outages.partitions.insert(lane, Instant::now() + pause);
     }
 
+    /// The database's clock, in microseconds since the epoch.
+    pub(super) fn database_clock(&self) -> i64 {
+        micros(self.began) + self.inner().outages.skew
+    }
+
     /// Moves the database's clock, in milliseconds.
     pub(super) fn move_clock(&self, by: i64) {
         self.inner().outages.skew += by * 1000;
@@ -217,6 +225,17 @@ impl World {
         self.store.restore(snapshot.clone());
         inner.commits.truncate(*commits);
         inner.snapshots.truncate(at);
+    }
+
+    /// A partition loses its newest record, if it is one of ours that nobody has read.
+    pub(super) fn lose_newest(&self, lane: &LaneId) {
+        let read = self.store.lanes().iter().find(|row| row.lane == *lane).map_or(0, |row| row.fence.next_offset);
+        let inner = &mut *self.inner();
+        let newest = inner.log.partition(lane).and_then(|partition| partition.records().last());
+        let ours = newest.is_some_and(|record| super::evidence::header(record, POSITION).is_some());
+        if ours && inner.group.delivered(lane) <= inner.log.partition(lane).map_or(0, |partition| partition.end() - 1) {
+            inner.log.lose_newest(lane, read);
+        }
     }
 
     /// A transaction was made.

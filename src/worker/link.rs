@@ -112,7 +112,10 @@ impl Outgoing {
 
     /// Takes a page of the table, read after [`Outgoing::read_after`]. `whole`: the table holds no more for now.
     /// Says whether there was anything new in it.
-    pub(super) fn read(&mut self, messages: Vec<Message>, whole: bool) -> bool {
+    pub(super) fn read(&mut self, mut messages: Vec<Message>, whole: bool) -> bool {
+        if lacks(Safeguard::SendingOrder) {
+            messages.reverse();
+        }
         let before = self.queued;
         for message in messages {
             if message.position > self.queued {

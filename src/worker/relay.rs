@@ -32,7 +32,6 @@ use crate::{
         ledger::{OUTBOX, Outbox},
         message::Message,
         record::LaneId,
-        sabotage::{Safeguard, lacks},
         table::{Value, Want},
     },
     store::{Error, Session},
@@ -338,7 +337,6 @@ impl Relay {
                 }
             };
             let whole = rows.len() < limit;
-            let rows = if lacks(Safeguard::SendingOrder) { rows.into_iter().rev().collect() } else { rows };
             let messages = rows.iter().filter_map(|row| Outbox::read(row)).map(Message::from_row).collect();
             if let Some((_, outgoing)) = self.lanes.get_mut(id) {
                 news |= outgoing.read(messages, whole);

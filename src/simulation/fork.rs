@@ -1,0 +1,76 @@
+//! What lost commits leave behind where messages were sent before their commits were safe.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    evidence::{Evidence, header},
+    judge::content,
+};
+use crate::core::{
+    header::{POSITION, SEQUENCE},
+    ledger::{LINK_OUT, LinkOut},
+    record::{LaneId, Record},
+};
+
+/// A history that went on differently after its messages were sent.
+#[derive(Debug)]
+pub(super) enum Fork {
+    /// Two messages of a link between lanes bear one number: its receiver must halt.
+    Inside(String),
+    /// The same on a link to readers outside, who see it by the digest.
+    Outside,
+    /// A message stands in a topic that its sender has never sent, as far as the store knows, and none came after it
+    /// that would tell. Only a comparison of store and topics sees that.
+    Phantom,
+}
+
+impl Fork {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Inside(_) => "fork between lanes",
+            Self::Outside => "fork outside",
+            Self::Phantom => "phantom at a link's end",
+        }
+    }
+
+    /// What nobody has noticed. `at_rest`: every lane goes on.
+    pub(super) fn unnoticed(&self, at_rest: bool) -> Option<String> {
+        match self {
+            Self::Inside(fork) if at_rest => Some(format!("fork: nobody has noticed {fork}")),
+            Self::Inside(_) | Self::Outside | Self::Phantom => None,
+        }
+    }
+}
+
+/// A fork, if there is one; the worst of them.
+pub(super) fn forked(evidence: &Evidence) -> Option<Fork> {
+    let home: BTreeSet<&str> = evidence.lanes.keys().map(|lane| lane.topic.as_str()).collect();
+    let mut known: BTreeMap<(&str, &LaneId, i64), &Record> = BTreeMap::new();
+    let mut outside = None;
+    for (lane, records) in &evidence.log {
+        for record in records {
+            let (Some(position), Some(number)) = (header(record, POSITION), header(record, SEQUENCE)) else { continue };
+            let (Some(sender), Ok(number)) = (position.rsplitn(3, '/').nth(2), number.parse()) else { continue };
+            let before = *known.entry((sender, lane, number)).or_insert(record);
+            if content(before, true) != content(record, true) {
+                let fork = format!("{sender} to {lane} number {number}");
+                if home.contains(&*lane.topic) {
+                    return Some(Fork::Inside(fork));
+                }
+                outside = Some(Fork::Outside);
+            }
+        }
+    }
+    let sent: BTreeMap<(String, LaneId), i64> = evidence
+        .rows(&LINK_OUT, |row| LinkOut::read(row))
+        .into_iter()
+        .map(|out| {
+            let to = LaneId { topic: out.to_topic, partition: i32::try_from(out.to_partition).unwrap_or(-1) };
+            ((format!("{}/{}", out.topic, out.partition), to), out.sent)
+        })
+        .collect();
+    let beyond = known.keys().any(|(sender, lane, number)| {
+        sent.get(&((*sender).to_owned(), (*lane).clone())).is_none_or(|sent| number > sent)
+    });
+    outside.or(beyond.then_some(Fork::Phantom))
+}
