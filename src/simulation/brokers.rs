@@ -1,9 +1,9 @@
 //! The brokers of a simulated world as one process sees them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -198,7 +198,7 @@ impl Producer for FarProducer {
         if line.under_way.load(Ordering::SeqCst) >= UNDER_WAY_MAX {
             return Err(SendError::Full);
         }
-        let mut partitions = line.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut partitions = line.partitions();
         let queue = partitions.entry(message.to.clone()).or_default();
         if !queue.opened && !queue.waiting.is_empty() {
             return Err(SendError::Opening);
@@ -222,13 +222,9 @@ impl Producer for FarProducer {
 
 /// Writes what waits for a partition, in order. After one that was not written none is.
 async fn write(line: Arc<Line>, to: LaneId) {
-    let mut lost: BTreeSet<LaneId> = BTreeSet::new();
-    loop {
-        let front = {
-            let partitions = line.partitions.lock().unwrap_or_else(PoisonError::into_inner);
-            partitions.get(&to).and_then(|queue| queue.waiting.front().cloned())
-        };
-        let Some((message, tag)) = front else { return };
+    let mut whole = true;
+    let mut next = line.first(&to);
+    while let Some((message, tag)) = next {
         line.world.travel().await;
         while let Some(until) = line.world.partition_is_down(&to).filter(|_| !line.broken.load(Ordering::SeqCst)) {
             tokio::time::sleep_until(until).await;
@@ -236,30 +232,42 @@ async fn write(line: Arc<Line>, to: LaneId) {
         let fails = line.world.throw(|dice, illness| dice.permille(illness.produce));
         let ends = fails || line.process.is_dead() || line.broken.load(Ordering::SeqCst);
         // What fails, or is under way when its sender ends, was written or was not.
-        let written = !lost.contains(&to) && (!ends || line.world.throw(|dice, _| dice.one_in(2)));
-        if written {
+        whole &= !ends || line.world.throw(|dice, _| dice.one_in(2));
+        if whole && !ends && line.world.loses(&to) {
+            line.world.count("acknowledged message lost");
+        } else if whole {
             line.world.append(&message);
-        } else {
-            lost.insert(to.clone());
         }
         if fails {
             line.world.count("message failed");
             line.broken.store(true, Ordering::SeqCst);
         }
         line.world.travel().await;
-        let acknowledged = !ends && written;
-        {
-            let mut partitions = line.partitions.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(queue) = partitions.get_mut(&to) {
-                queue.waiting.pop_front();
-                queue.opened |= acknowledged;
-            }
-        }
+        let acknowledged = whole && !ends;
         line.report(tag, acknowledged).await;
+        next = line.done(&to, acknowledged);
     }
 }
 
 impl Line {
+    fn partitions(&self) -> MutexGuard<'_, BTreeMap<LaneId, Queue>> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be written to a partition first.
+    fn first(&self, to: &LaneId) -> Option<(Message, u64)> {
+        self.partitions().get(to)?.waiting.front().cloned()
+    }
+
+    /// The first message of a partition has its report; what comes after it.
+    fn done(&self, to: &LaneId, acknowledged: bool) -> Option<(Message, u64)> {
+        let mut partitions = self.partitions();
+        let queue = partitions.get_mut(to)?;
+        queue.waiting.pop_front();
+        queue.opened |= acknowledged;
+        queue.waiting.front().cloned()
+    }
+
     async fn report(&self, tag: u64, acknowledged: bool) {
         self.process.alive().await;
         let failure = || Failure { fatal: true, error: "the simulated brokers have not taken it".to_owned() };

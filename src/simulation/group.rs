@@ -147,11 +147,6 @@ impl Group {
         self.committed.get(lane).cloned()
     }
 
-    /// The offset up to which a lane was delivered to anybody who reads it now.
-    pub(super) fn delivered(&self, lane: &LaneId) -> i64 {
-        self.members.values().filter_map(|member| member.open.get(lane)).map(|opening| opening.next).max().unwrap_or(0)
-    }
-
     /// Wakes the members that read a lane.
     pub(super) fn wake_readers(&self, lane: &LaneId) {
         let readers = self.members.values().filter(|member| member.open.contains_key(lane));

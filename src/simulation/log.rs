@@ -78,13 +78,4 @@ impl Log {
     pub(super) fn append(&mut self, message: &Message, now_ms: i64, gap: i64) -> Option<i64> {
         Some(self.partitions.get_mut(&message.to)?.append(message, now_ms, gap))
     }
-
-    /// Loses the newest record of a partition, if it stands at or above `from`: a leader was elected that had not got
-    /// it. Its offset is given to the next one.
-    pub(super) fn lose_newest(&mut self, lane: &LaneId, from: i64) -> Option<Record> {
-        let partition = self.partitions.get_mut(lane)?;
-        let newest = partition.records.pop_if(|record| record.offset >= from)?;
-        partition.end = newest.offset;
-        Some(newest)
-    }
 }

@@ -41,8 +41,6 @@ pub enum Blow {
     ClockJump(i64),
     /// The database loses its last commits, of so many milliseconds.
     Failover(u64),
-    /// A partition loses its newest records that nobody has read, though they were acknowledged.
-    LostRecords(usize),
 }
 
 impl Blow {
@@ -61,7 +59,6 @@ impl Blow {
             Self::Leaderless(..) => "leaderless partition",
             Self::ClockJump(_) => "clock jump",
             Self::Failover(_) => "lost commits",
-            Self::LostRecords(_) => "lost records",
         }
     }
 }
@@ -75,6 +72,8 @@ pub struct Illness {
     pub unknown: u64,
     /// Messages that fail for good; half of them were written.
     pub produce: u64,
+    /// Messages to our own lanes that are acknowledged and lost.
+    pub lose: u64,
     /// Questions to the brokers that get no answer.
     pub silent: u64,
     /// Records before which offsets are left out.
@@ -120,18 +119,8 @@ impl Plan {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed).fork(1);
-        let illness = if dice.one_in(4) {
-            Illness { latency_max: dice.below(4), ..Illness::default() }
-        } else {
-            Illness {
-                retry: dice.below(40),
-                unknown: dice.below(60),
-                produce: dice.below(30),
-                silent: dice.below(100),
-                gaps: if dice.one_in(3) { dice.below(200) } else { 0 },
-                latency_max: dice.below(8),
-            }
-        };
+        let theme = Theme::new(&mut dice);
+        let illness = theme.illness(&mut dice);
         let partitions = i32::try_from(dice.between(1, 2)).unwrap_or(1);
         let mut plan = Self {
             seed,
@@ -147,9 +136,9 @@ impl Plan {
             strikes: Vec::new(),
             traffic: Vec::new(),
         };
-        for _ in 0..dice.below(7) {
+        for _ in 0..theme.strikes(&mut dice) {
             let at = Duration::from_millis(u64::try_from(dice.between(5, SPAN_MS)).unwrap_or(5));
-            plan.strikes.push(Strike { at, what: blow(&mut dice) });
+            plan.strikes.push(Strike { at, what: theme.blow(&mut dice) });
         }
         plan.strikes.sort_by_key(|strike| strike.at);
         plan
@@ -173,20 +162,90 @@ impl Plan {
     }
 }
 
-fn blow(dice: &mut Dice) -> Blow {
-    let (who, lane) = (dice.index(8), dice.index(64));
-    match dice.below(14) {
-        0..=2 => Blow::Kill(who),
-        3 => Blow::Terminate(who),
-        4 | 5 => Blow::Freeze(who, 20 + dice.below(800)),
-        6 => Blow::Visitor(20 + dice.below(400)),
-        7 => Blow::Rebalance,
-        8 => Blow::SplitBrain(lane),
-        9 => Blow::StoreDown(10 + dice.below(500)),
-        10 => Blow::BrokersDown(10 + dice.below(500)),
-        11 => Blow::Leaderless(lane, 10 + dice.below(500)),
-        12 => Blow::LostRecords(lane),
-        _ if dice.one_in(2) => Blow::ClockJump(dice.between(-2_000, 2_000)),
-        _ => Blow::Failover(dice.below(300)),
+/// What a world suffers from most: rare things that must meet are not left to meet by chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Theme {
+    /// Nothing but what producers do.
+    Calm,
+    /// A little of everything.
+    Mixed,
+    /// Lanes change hands, and commits have no answer.
+    Ownership,
+    /// Brokers fail, and lose what they have acknowledged.
+    Brokers,
+    /// The database goes back in time while lanes change hands.
+    LostCommits,
+}
+
+impl Theme {
+    fn new(dice: &mut Dice) -> Self {
+        [Self::Calm, Self::Mixed, Self::Mixed, Self::Ownership, Self::Brokers, Self::LostCommits][dice.index(6)]
+    }
+
+    fn illness(self, dice: &mut Dice) -> Illness {
+        let mut up_to = |bound: u64| dice.below(bound);
+        let mixed = Illness {
+            retry: up_to(40),
+            unknown: up_to(60),
+            produce: up_to(30),
+            lose: 0,
+            silent: up_to(100),
+            gaps: up_to(600).saturating_sub(400),
+            latency_max: up_to(8),
+        };
+        match self {
+            Self::Calm => Illness { latency_max: mixed.latency_max / 2, ..Illness::default() },
+            Self::Mixed | Self::LostCommits => mixed,
+            Self::Ownership => Illness { unknown: 50 + up_to(300), latency_max: 5 + up_to(30), ..mixed },
+            Self::Brokers => Illness { produce: up_to(150), lose: up_to(150), ..mixed },
+        }
+    }
+
+    fn strikes(self, dice: &mut Dice) -> u64 {
+        match self {
+            Self::Calm => 0,
+            Self::Mixed => dice.below(7),
+            Self::Ownership | Self::Brokers => 2 + dice.below(8),
+            Self::LostCommits => 2 + dice.below(6),
+        }
+    }
+
+    fn blow(self, dice: &mut Dice) -> Blow {
+        let (who, lane) = (dice.index(8), dice.index(64));
+        let freeze = Blow::Freeze(who, 20 + dice.below(800));
+        let pause = 10 + dice.below(500);
+        match self {
+            Self::Calm | Self::Mixed => match dice.below(11) {
+                0 | 1 => Blow::Kill(who),
+                2 => Blow::Terminate(who),
+                3 => freeze,
+                4 => Blow::Visitor(20 + dice.below(400)),
+                5 => Blow::Rebalance,
+                6 => Blow::SplitBrain(lane),
+                7 => Blow::StoreDown(pause),
+                8 => Blow::BrokersDown(pause),
+                9 => Blow::Leaderless(lane, pause),
+                _ => Blow::ClockJump(dice.between(-2_000, 2_000)),
+            },
+            Self::Ownership => match dice.below(6) {
+                0 | 1 => Blow::SplitBrain(lane),
+                2 => Blow::Rebalance,
+                3 | 4 => freeze,
+                _ => Blow::Visitor(20 + dice.below(400)),
+            },
+            Self::Brokers => match dice.below(5) {
+                0 => Blow::BrokersDown(pause),
+                1 | 2 => Blow::Leaderless(lane, pause),
+                3 => Blow::Kill(who),
+                _ => Blow::Terminate(who),
+            },
+            Self::LostCommits => match dice.below(6) {
+                0 | 1 => Blow::Failover(dice.below(300)),
+                2 => Blow::SplitBrain(lane),
+                3 => Blow::Rebalance,
+                4 => freeze,
+                _ => Blow::Kill(who),
+            },
+        }
     }
 }

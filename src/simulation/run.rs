@@ -274,11 +274,6 @@ impl Stage {
             }
             Blow::ClockJump(by) => self.world.move_clock(by),
             Blow::Failover(lost) => self.world.fail_over(millis(lost)),
-            Blow::LostRecords(lane) => {
-                if let Some(lane) = self.lane(lane, true) {
-                    self.world.lose_newest(&lane);
-                }
-            }
         }
     }
 

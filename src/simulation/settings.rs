@@ -15,6 +15,7 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
         ("LANES__COMMAND_POLL", "1s"),
         ("LANES__IDLE_LOOK", "200ms"),
         ("QUARANTINE__PAUSE", "100ms"),
+        ("RELAY__RESEND_INTERVAL", "300ms"),
         ("RELAY__RETRY_BACKOFF_MAX", "50ms"),
         ("RELAY__RETRY_BACKOFF_MIN", "10ms"),
         ("RETENTION__INTERVAL", "300ms"),

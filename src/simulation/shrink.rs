@@ -18,6 +18,7 @@ pub(super) fn shrink(plan: &Plan, mut trials: usize, is_red: impl Fn(&Plan) -> b
         |illness: &mut Illness| illness.retry = 0,
         |illness: &mut Illness| illness.unknown = 0,
         |illness: &mut Illness| illness.produce = 0,
+        |illness: &mut Illness| illness.lose = 0,
         |illness: &mut Illness| illness.silent = 0,
         |illness: &mut Illness| illness.gaps = 0,
     ] {

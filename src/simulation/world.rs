@@ -18,7 +18,6 @@ use super::{
 use crate::{
     core::{
         fence::{Fence, LaneCommit},
-        header::POSITION,
         message::Message,
         record::{LaneId, Record},
     },
@@ -207,6 +206,13 @@ impl World {
         self.tell(|| format!("{} gets offset {offset}: {}", message.to, describe(message)));
     }
 
+    /// Whether the brokers lose a message that they acknowledge: one for our own lanes, for nobody keeps the others.
+    pub(super) fn loses(&self, to: &LaneId) -> bool {
+        let inner = &mut *self.inner();
+        let home = inner.group.is_home(&to.topic);
+        home && inner.dice.permille(inner.illness.lose)
+    }
+
     /// Keeps a state of the store to go back to, if this world ever does.
     pub(super) fn keep_snapshot(&self) {
         if self.keeps_snapshots {
@@ -225,17 +231,6 @@ impl World {
         self.store.restore(snapshot.clone());
         inner.commits.truncate(*commits);
         inner.snapshots.truncate(at);
-    }
-
-    /// A partition loses its newest record, if it is one of ours that nobody has read.
-    pub(super) fn lose_newest(&self, lane: &LaneId) {
-        let read = self.store.lanes().iter().find(|row| row.lane == *lane).map_or(0, |row| row.fence.next_offset);
-        let inner = &mut *self.inner();
-        let newest = inner.log.partition(lane).and_then(|partition| partition.records().last());
-        let ours = newest.is_some_and(|record| super::evidence::header(record, POSITION).is_some());
-        if ours && inner.group.delivered(lane) <= inner.log.partition(lane).map_or(0, |partition| partition.end() - 1) {
-            inner.log.lose_newest(lane, read);
-        }
     }
 
     /// A transaction was made.

@@ -64,9 +64,7 @@ pub(super) async fn claim(
     held: &AtomicBool,
 ) -> Result<Claimed, Failure> {
     let mut session = shared.store.session().await?;
-    let timeout = shared.settings.metadata_timeout;
-    let (low, high) =
-        shared.broker.watermarks(lane, timeout).await.map_err(|error| Failure::Later(format!("{lane}: {error}")))?;
+    let (mut low, mut high) = ends(shared, lane).await?;
     if session.peek(lane).await?.is_none() {
         refuse_foreign_store(shared, lane, identity).await?;
     }
@@ -75,6 +73,11 @@ pub(super) async fn claim(
     }
     let token = shared.chance.token();
     let (row, now) = session.claim(lane, &token, &shared.settings.owner, low).await?;
+    if row.fence.next_offset > high {
+        // The owner before us has gone on while we asked and waited for its row; what lies beyond the end now has
+        // been lost.
+        (low, high) = ends(shared, lane).await?;
+    }
     let (read_from, verify, halted) = match starting_point(&row, low, high) {
         Ok((read_from, verify)) => (read_from, verify, None),
         Err(why) => (row.fence.next_offset, None, Some(why)),
@@ -87,6 +90,12 @@ pub(super) async fn claim(
     load_residents(&mut *session, &mut lane).await?;
     let next_timer = first_timer(&mut *session, lane.id()).await?;
     Ok(Claimed { lane, read_from, verify, next_timer, halted })
+}
+
+/// The oldest offset of the lane's partition and the one after its newest.
+async fn ends(shared: &Shared, lane: &LaneId) -> Result<(i64, i64), Failure> {
+    let asked = shared.broker.watermarks(lane, shared.settings.metadata_timeout).await;
+    asked.map_err(|error| Failure::Later(format!("{lane}: {error}")))
 }
 
 /// Reads a lane anew under the claim that it has. Nothing, if it has no row any more.
@@ -165,11 +174,86 @@ async fn first_timer(session: &mut dyn Session, lane: &LaneId) -> Result<Option<
 
 #[cfg(test)]
 mod tests {
-    use super::starting_point;
-    use crate::core::{
-        fence::{Fence, LaneRow, LastRecord, Position},
-        record::LaneId,
+    use std::{
+        collections::BTreeMap,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, AtomicI64, Ordering},
+        },
+        time::Duration,
     };
+
+    use async_trait::async_trait;
+    use tokio::sync::mpsc::UnboundedSender;
+
+    use super::{claim, starting_point};
+    use crate::{
+        broker::{Broker, Consumer, Event, Producer, Report},
+        core::{
+            fence::{Fence, LaneCommit, LaneRow, LastRecord, Position},
+            record::LaneId,
+        },
+        memory::MemoryStore,
+        store::Store as _,
+        worker::testing,
+    };
+
+    /// Brokers whose partition is longer each time it is asked for.
+    #[derive(Debug)]
+    struct Growing(AtomicI64);
+
+    #[async_trait]
+    impl Broker for Growing {
+        fn join(&self, _: &[String], _: UnboundedSender<Event>) -> anyhow::Result<Box<dyn Consumer>> {
+            anyhow::bail!("nobody joins")
+        }
+
+        fn producer(&self, _: UnboundedSender<Report>) -> anyhow::Result<Box<dyn Producer>> {
+            anyhow::bail!("nobody sends")
+        }
+
+        async fn partitions(&self, _: &[String], _: Duration) -> anyhow::Result<BTreeMap<String, Option<i32>>> {
+            Ok(BTreeMap::new())
+        }
+
+        async fn watermarks(&self, _: &LaneId, _: Duration) -> anyhow::Result<(i64, i64)> {
+            Ok((0, self.0.fetch_add(2, Ordering::SeqCst)))
+        }
+
+        async fn committed(&self, _: &[LaneId], _: Duration) -> anyhow::Result<Vec<(LaneId, Option<(i64, String)>)>> {
+            Ok(Vec::new())
+        }
+
+        async fn retention(&self, _: &[String], _: Duration) -> anyhow::Result<BTreeMap<String, Option<Duration>>> {
+            Ok(BTreeMap::new())
+        }
+    }
+
+    #[tokio::test]
+    async fn an_owner_that_went_on_while_the_end_was_asked_for_halts_nobody() {
+        let store = Arc::new(MemoryStore::new("growing", || 1));
+        let lane = LaneId { topic: "stock".to_owned(), partition: 0 };
+        let mut session = store.session().await.unwrap();
+        let (row, _) = session.claim(&lane, "t", "before", 0).await.unwrap();
+        let commit = LaneCommit {
+            lane: lane.clone(),
+            expected: row.fence,
+            next_offset: 9,
+            incarnation: 1,
+            last: None,
+            relayed: Position::default(),
+            writes: Vec::new(),
+        };
+        session.commit(&[commit]).await.unwrap();
+        let mut shared = testing::shared(store);
+        shared.broker = Arc::new(Growing(AtomicI64::new(7)));
+        let claimed = claim(&shared, &lane, "growing", &AtomicBool::new(true)).await.unwrap();
+        assert_eq!((claimed.read_from, claimed.halted), (9, None));
+        // A topic that ends before it, whenever it is asked, is another one.
+        shared.broker = Arc::new(Growing(AtomicI64::new(3)));
+        let claimed = claim(&shared, &lane, "growing", &AtomicBool::new(true)).await.unwrap();
+        assert!(claimed.halted.unwrap().contains("beyond the end 5"));
+    }
 
     fn row(next_offset: i64, last: Option<i64>) -> LaneRow {
         LaneRow {
