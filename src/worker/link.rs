@@ -10,11 +10,14 @@ use std::{
 use tokio::time::Instant;
 
 use super::{resend::Watch, slot::Shown};
-use crate::core::{
-    fence::Position,
-    message::Message,
-    record::LaneId,
-    sabotage::{Safeguard, lacks},
+use crate::{
+    core::{
+        fence::Position,
+        message::Message,
+        record::LaneId,
+        sabotage::{Safeguard, lacks},
+    },
+    failpoint::{self, Point},
 };
 
 /// The messages for one destination partition.
@@ -113,6 +116,9 @@ impl Outgoing {
     /// Takes a page of the table, read after [`Outgoing::read_after`]. `whole`: the table holds no more for now.
     /// Says whether there was anything new in it.
     pub(super) fn read(&mut self, messages: Vec<Message>, whole: bool) -> bool {
+        if !messages.is_empty() {
+            failpoint::reach(Point::OutboxRead);
+        }
         let before = self.queued;
         for message in messages {
             if message.position > self.queued {
@@ -165,8 +171,10 @@ impl Outgoing {
             return;
         }
         let Ok(at) = self.window.binary_search_by(|known| known.position.cmp(&position)) else { return };
+        failpoint::reach(Point::Acknowledged);
         self.window[at].done = true;
         self.advance();
+        failpoint::reach(Point::Marked);
     }
 
     /// A message is not under way any more. `probe`: it was sent by itself; its position, and whether it was taken.

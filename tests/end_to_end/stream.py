@@ -20,12 +20,17 @@ PHASES = (0, 15_000, 22_500, LENGTH)
 class World:
     """Collects records at places on a line; the line is cut into phases at the end."""
 
-    def __init__(self, seed: int, start: datetime, prefix: str = "") -> None:
+    def __init__(self, seed: int, start: datetime, prefix: str = "", scale: float = 1.0) -> None:
+        self.scale = scale
         self.dice = random.Random(seed)
         self.clock = Clock(start)
         self.prefix = prefix
         self.line: list[tuple[float, int, Sent]] = []
         self.sequences: dict[tuple[str, str, str], int] = {}
+
+    def count(self, whole: int) -> int:
+        """So many of what there are `whole` of in a world of scale 1; at least one."""
+        return max(1, round(whole * self.scale))
 
     def put(self, place: float, sent: Sent, phase: int | None = None) -> None:
         """Puts a record near a place, but inside the phase that it belongs to."""

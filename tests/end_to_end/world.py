@@ -3,7 +3,8 @@
     world.py topics  --brokers … --prefix …
     world.py produce --brokers … --prefix … --seed … --start … --phase 0
 
-The same seed and start give the same stream, so that it can be produced phase by phase.
+The same seed, start and scale give the same stream, so that it can be produced phase by phase. Without a phase it
+is produced whole.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from stream import PHASES, World
 from wire import Names, create_topics, partition_of
 
 
-def build(seed: int, start: datetime, prefix: str = "") -> World:
-    world = World(seed, start, prefix)
+def build(seed: int, start: datetime, prefix: str = "", scale: float = 1.0) -> World:
+    world = World(seed, start, prefix, scale)
     stock(world)
     counters(world)
     profiles(world)
@@ -73,14 +74,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--start", type=int, default=1_767_225_600, help="time of the first event, in seconds since 1970"
     )
-    parser.add_argument("--phase", type=int, choices=range(len(PHASES) - 1), default=0)
+    parser.add_argument("--phase", type=int, choices=range(len(PHASES) - 1))
+    parser.add_argument("--scale", type=float, default=1.0, help="how much there is of everything")
     chosen = parser.parse_args(arguments)
     names = Names(chosen.prefix)
     if chosen.action == "topics":
         create_topics(chosen.brokers, names)
         return
     start = datetime.fromtimestamp(chosen.start, UTC)
-    records = build(chosen.seed, start, chosen.prefix).phases()[chosen.phase]
+    phases = build(chosen.seed, start, chosen.prefix, chosen.scale).phases()
+    records = sum(phases, []) if chosen.phase is None else phases[chosen.phase]
     produce(chosen.brokers, names, records)
     print(len(records))
 
