@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bad_records import BAD, RARE, bad
 from shop_events import Data, Event, placed
-from stream import LENGTH, PHASES, World, phase_of
+from stream import LENGTH, World
 from wire import partition_of
 
 SKUS = [f"sku-{number}" for number in range(36)]
@@ -117,7 +117,7 @@ def by_app(world: World, place: float, purchase: str, data: Data) -> None:
             "purchases", purchase, "purchase.cancelled", undo, source, f"app-{purchase}-2", world.clock.at(place), 2
         )
         late = dice.uniform(-200, 200)
-        phase = phase_of(place)
+        phase = world.phase_of(place)
         mark = "cancel_overtakes_in_sequence" if late < 0 else "cancel_in_sequence"
         world.put(place + late, world.spelled(second.marked(mark)), phase)
     world.say(place, first)
@@ -138,7 +138,7 @@ def cancel(world: World, place: float, purchase: str, number: int) -> None:
     event = Event(
         "purchases", purchase, "purchase.cancelled", data, "/shop/support", f"cancel-{number}", world.clock.at(place)
     )
-    phase = phase_of(min(at, LENGTH - 1)) if mark == "cancel_late" else phase_of(place)
+    phase = world.phase_of(min(at, LENGTH - 1)) if mark == "cancel_late" else world.phase_of(place)
     world.put(at, world.spelled(event.marked(mark)), phase)
 
 
@@ -158,7 +158,7 @@ def ghosts(world: World) -> None:
     """What is said of purchases and payments that there never are."""
     dice = world.dice
     for number in range(world.count(30)):
-        place = dice.uniform(10, PHASES[2])
+        place = dice.uniform(10, world.before_last)
         ghost = f"ghost-{number}"
         data: Data = {"purchase_id": ghost, "reason": "never placed"}
         world.put(
@@ -197,7 +197,7 @@ def unwell(world: World) -> None:
     """Purchases whose payment is contradicted, gaps that stay, strays, and what is large but good."""
     dice = world.dice
     for number in range(world.count(12)):
-        place = dice.uniform(10, PHASES[2])
+        place = dice.uniform(10, world.before_last)
         purchase = f"contra-{number}"
         event = Event(
             "purchases",
