@@ -9,7 +9,7 @@
 #   cluster.sh down FOLDER PORT      kills what still runs and removes the volumes
 #
 # Ports: PORT+N broker N for brokers, PORT+10+N its controller, PORT+20+N its clients, PORT+30+N what its clients are
-# told (a proxy of the test), PORT+40+N server N.
+# told (a proxy of the test), PORT+40+N server N, PORT+50+N what its standby is told (another proxy).
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -55,8 +55,8 @@ volume() {
 }
 
 follow() {
-    server "$2"
-    local from=$POSTGRES_PORT
+    # Through a proxy of the test, which must be there: it decides how far behind the standby is.
+    local from=$((PORT + 50 + $2))
     server "$1"
     postgres_make_folder
     (cd "$POSTGRES_FOLDER" && as_postgres "$POSTGRES_PROGRAMS/pg_basebackup" --pgdata "$POSTGRES_FOLDER/data" \

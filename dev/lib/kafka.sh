@@ -100,7 +100,7 @@ kafka_launch() {
         --config "$KAFKA_CONFIG" >"$KAFKA_FOLDER/format.log" 2>&1 9>&- ||
         { tail -n 20 "$KAFKA_FOLDER/format.log" >&2; die "could not format Kafka's folder $KAFKA_FOLDER/data"; }
     # A session of its own and no open descriptor of ours: the broker outlives the shell that started it.
-    setsid nohup "${java[@]}" kafka.Kafka "$KAFKA_CONFIG" >"$KAFKA_LOG" 2>&1 </dev/null 9>&- &
+    setsid nohup "${java[@]}" kafka.Kafka "$KAFKA_CONFIG" >>"$KAFKA_LOG" 2>&1 </dev/null 9>&- &
     echo $! >"$KAFKA_PID"
 }
 

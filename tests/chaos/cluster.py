@@ -124,6 +124,10 @@ class Cluster:
     def server_port(self, server: Service) -> int:
         return self.port + 40 + server.number
 
+    def standby_port(self, server: Service) -> int:
+        """Where the other server follows this one, through a proxy."""
+        return self.port + 50 + server.number
+
     def url(self, database: str) -> str:
         """The primary's, past all proxies."""
         return f"postgres://postgres@127.0.0.1:{self.server_port(self.primary)}/{database}"

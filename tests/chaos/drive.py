@@ -196,10 +196,11 @@ def said(text: str) -> None:
     print(text, flush=True)
 
 
-def chosen_faults(names: str | None) -> list[Fault]:
+def chosen_faults(names: str | None, *, failover: bool) -> list[Fault]:
+    faults = [*FAULTS, postgres_faults.lose_commits] if failover else FAULTS
     if names is None:
-        return FAULTS
-    known = {fault.__name__: fault for fault in FAULTS}
+        return faults
+    known = {fault.__name__: fault for fault in faults}
     return [known[name] for name in names.split(",")]
 
 
@@ -212,10 +213,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--faults", help="only these, with commas between")
+    parser.add_argument("--failover", action="store_true", help="also lose commits to the asynchronous standby")
     chosen = parser.parse_args(arguments)
     seconds = chosen.minutes * 60
     settings = Settings(chosen.binary, seconds, chosen.seed, min(60.0, seconds / 6), chosen.logs)
-    run = Run(settings, Cluster(chosen.folder, chosen.port), chosen_faults(chosen.faults))
+    run = Run(settings, Cluster(chosen.folder, chosen.port), chosen_faults(chosen.faults, failover=chosen.failover))
     said(f"seed {chosen.seed}")
     try:
         run.prepare()

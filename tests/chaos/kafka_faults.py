@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from cluster import Service, alive, wait_for
+from cluster import Service, alive, state, wait_for
 from stage import NoProof, Proof, Stage
 
 
@@ -37,7 +37,10 @@ def freeze_broker(stage: Stage) -> Proof:
     broker: Service = stage.dice.choice(stage.cluster.brokers)
     pid = broker.harm(signal.SIGSTOP)
     seconds = stage.pause(3, 20)
+    stopped = state(pid)
     broker.harm(signal.SIGCONT)
+    if stopped != "T":
+        raise NoProof(f"{broker.name} was not stopped but {stopped}")
     return {"frozen": broker.name, "pid": pid, "seconds": round(seconds, 1)}
 
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 
-from cluster import wait_for
+from cluster import alive, state, wait_for
 from proxy import Cut
 from stage import NoProof, Proof, Stage
 
@@ -22,7 +22,7 @@ def crash_postgres(stage: Stage) -> Proof:
     server.start()
     if server.log.count("automatic recovery in progress") == before:
         raise NoProof("the server had nothing to recover from")
-    return {"pid": pid, "started again as": server.pid}
+    return {"crashed, and recovered from its log": 1, "pid": pid, "started again as": server.pid}
 
 
 def freeze_postgres(stage: Stage) -> Proof:
@@ -34,8 +34,11 @@ def freeze_postgres(stage: Stage) -> Proof:
     before = stage.taken()
     subprocess.run(["kill", "-STOP", *pids], check=True)
     seconds = stage.pause(2, 15)
+    stopped = sum(state(int(pid)) == "T" for pid in pids if alive(int(pid)))
     subprocess.run(["kill", "-CONT", *pids], check=False)
-    return {"processes frozen": len(pids), "seconds": round(seconds, 1), "records taken before": before}
+    if not stopped:
+        raise NoProof("no process of the server was stopped")
+    return {"processes frozen": stopped, "seconds": round(seconds, 1), "records taken then": stage.taken() - before}
 
 
 def fill_postgres(stage: Stage) -> Proof:
@@ -143,3 +146,26 @@ def slow_postgres(stage: Stage) -> Proof:
     if not delayed:
         raise NoProof("nothing was delayed")
     return {"chunks delayed": delayed}
+
+
+def lose_commits(stage: Stage) -> Proof:
+    """The standby falls behind, the primary dies, and the standby takes its place: what it had not got never was."""
+    primary = stage.cluster.primary
+    standby = next(server for server in stage.cluster.servers if server is not primary)
+    wire = stage.followed[primary.number]
+    wait_for("the standby to follow", 60, lambda: stage.number("select count(*) from pg_stat_replication") > 0)
+    wire.refusing = True
+    wire.cut()
+    stage.wait_for_more(stage.taken, 100, 20)
+    stage.pause(1, 4)
+    before = stage.taken()
+    pid = primary.end(signal.SIGQUIT)
+    stage.cluster.primary = standby
+    stage.number("select pg_promote()::int")
+    lost = before - stage.taken()
+    stage.wire.target = stage.cluster.server_port(standby)
+    wire.heal()
+    stage.cluster.act("follow", primary.number, standby.number)
+    if lost <= 0:
+        raise NoProof("the standby had everything")
+    return {"pid": pid, "promoted": standby.name, "records taken and forgotten": lost}

@@ -45,7 +45,7 @@ class Report:
         sums: Counter[str] = Counter()
         for bite in bites:
             for name, proof in bite.proof.items():
-                if name in ("pid", "started again as", "seconds", "records taken before"):
+                if name in ("pid", "started again as", "seconds", "records taken then", "promoted"):
                     continue
                 sums[name] += proof if isinstance(proof, int) else len(proof) if isinstance(proof, list) else 1
         recovered = sorted(bite.recovered for bite in bites if bite.recovered is not None)

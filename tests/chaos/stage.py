@@ -56,7 +56,12 @@ class Stage:
             Proxy(self.loop, cluster.proxy_port(broker), cluster.client_port(broker)) for broker in cluster.brokers
         ]
         primary = cluster.server_port(cluster.primary)
-        self.wire = Proxy(self.loop, cluster.port + 50, primary, postgres=True)
+        self.wire = Proxy(self.loop, cluster.port + 60, primary, postgres=True)
+        # On these the servers follow each other.
+        self.followed = {
+            server.number: Proxy(self.loop, cluster.standby_port(server), cluster.server_port(server))
+            for server in cluster.servers
+        }
         self.brokers = ",".join(wire.address for wire in self.wires)
         self.fleet = Fleet(settings.logs)
         self.workers: list[Program] = []
@@ -149,7 +154,7 @@ class Stage:
 
     def heal(self) -> None:
         """Lets everything pass and run again."""
-        for wire in (*self.wires, self.wire):
+        for wire in (*self.wires, self.wire, *self.followed.values()):
             wire.heal()
         for service in (*self.cluster.brokers, *self.cluster.servers):
             (service.folder / "data/ballast").unlink(missing_ok=True)
