@@ -132,9 +132,9 @@ class Cluster:
         """The primary's, past all proxies."""
         return f"postgres://postgres@127.0.0.1:{self.server_port(self.primary)}/{database}"
 
-    def heal(self) -> None:
-        """Starts whatever does not run."""
-        down = [service for service in (*self.brokers, *self.servers) if service.pid is None]
+    def revive(self, services: list[Service]) -> None:
+        """Starts those of them that do not run."""
+        down = [service for service in services if service.pid is None]
         # Together: a broker answers only once a majority is there.
         for service, launched in [(service, service.launch()) for service in down]:
             code = launched.wait()

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import kafka_faults
+import pairs
 import postgres_faults
 import worker_faults
 from cluster import Cluster
@@ -49,6 +50,8 @@ FAULTS: list[Fault] = [
     postgres_faults.cut_after_commit,
     postgres_faults.part_postgres,
     postgres_faults.slow_postgres,
+    pairs.at_once,
+    pairs.at_once,
 ]
 # Events a second; what two cores carry beside three brokers.
 RATE = 50
@@ -98,11 +101,12 @@ class Run:
 
     def schedule(self) -> None:
         """Faults until the time is over: all kinds in a random order, then all kinds again."""
-        bag: list[Fault] = []
+        # Of its own, so that the order does not depend on what the faults make of theirs.
+        bag, dice = list[Fault](), random.Random(self.settings.seed)
         self.began = time.monotonic()
         while time.monotonic() - self.began < self.settings.seconds:
             if not bag:
-                bag = self.stage.dice.sample(self.faults, len(self.faults))
+                bag = dice.sample(self.faults, len(self.faults))
             self.bite(bag.pop())
             self.stage.pause(1, 4)
 

@@ -13,7 +13,7 @@ def _kill(stage: Stage, count: int, low: float, high: float) -> Proof:
     pids = [broker.end(signal.SIGKILL) for broker in brokers]
     stage.pause(low, high)
     back = [pid for pid in pids if alive(pid)]
-    stage.cluster.heal()
+    stage.cluster.revive(stage.cluster.brokers)
     if back:
         raise NoProof(f"brokers were killed and run: {back}")
     return {"killed": [broker.name for broker in brokers], "pids": pids}
@@ -58,7 +58,7 @@ def fill_broker(stage: Stage) -> Proof:
     finally:
         ballast.unlink()
     stage.pause(0, 5)
-    stage.cluster.heal()
+    stage.cluster.revive(stage.cluster.brokers)
     return {"full": broker.name, "complaints": broker.log.count(words) - before}
 
 

@@ -59,7 +59,7 @@ def fill_postgres(stage: Stage) -> Proof:
     finally:
         ballast.unlink()
     wait_for("the end of what was under way", 30, lambda: server.pid is None or _answers(stage))
-    stage.cluster.heal()
+    stage.cluster.revive([server])
     return {"complaints": server.log.count(words) - before, "pid": server.pid}
 
 

@@ -158,7 +158,7 @@ class Stage:
             wire.heal()
         for service in (*self.cluster.brokers, *self.cluster.servers):
             (service.folder / "data/ballast").unlink(missing_ok=True)
-        self.cluster.heal()
+        self.cluster.revive([*self.cluster.brokers, *self.cluster.servers])
         for worker in self.workers:
             worker.thaw()
 
