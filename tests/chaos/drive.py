@@ -20,7 +20,7 @@ import kafka_faults
 import pairs
 import postgres_faults
 import worker_faults
-from cluster import Cluster
+from cluster import Cluster, wait_for
 from fleet import WORLD, Program
 from report import Bite, Report
 from stage import NoProof, Proof, Settings, Stage
@@ -103,6 +103,7 @@ class Run:
         """Faults until the time is over: all kinds in a random order, then all kinds again."""
         # Of its own, so that the order does not depend on what the faults make of theirs.
         bag, dice = list[Fault](), random.Random(self.settings.seed)
+        wait_for("the first records to be taken", 60, lambda: self.stage.taken() > 0)
         self.began = time.monotonic()
         while time.monotonic() - self.began < self.settings.seconds:
             if not bag:
