@@ -4,6 +4,7 @@
 //! transaction, only then act outside. The modules stand in the order of that path.
 
 pub mod config;
+pub mod failpoint;
 pub mod failure;
 pub mod telemetry;
 

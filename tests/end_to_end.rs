@@ -4,64 +4,22 @@
 //! of shop events with every kind of trouble in it, a payment gateway, and a single-threaded model that judges
 //! the tables and the topics once all is drained. This file only drives: it starts, kills, and lets judge.
 
+#[path = "support/outside.rs"]
+mod outside;
 #[path = "support/services.rs"]
 mod services;
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{path::Path, process::Command, time::Duration};
 
+use outside::{Outside, finished};
 use services::{Database, Process, Topics, Worker, kafka, logs, python, wait_until};
 
 /// Bound on any one step of the run, a rebalance after a lost worker included.
 const STEP: Duration = Duration::from_secs(90);
-/// Seconds for draining: deadlines of gaps and orphans, requests made again, and a slow machine.
-const DRAIN_SECONDS: &str = "240";
-/// Everything has to be over by then, or a program hangs.
-const OUTER: Duration = Duration::from_secs(300);
 /// Records that the world produces in its first phase, at least; the workers' own messages come on top.
 const FIRST_PHASE: i64 = 10_000;
 /// How many of them are taken when a worker is killed: about a third.
 const KILLED_AT: i64 = FIRST_PHASE / 3;
-
-/// The programs of the outside world.
-struct World {
-    python: PathBuf,
-    brokers: String,
-    prefix: String,
-    start: String,
-    logs: PathBuf,
-}
-
-impl World {
-    fn start(&self, script: &str, arguments: &[&str], name: &str) -> Process {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/end_to_end");
-        let mut command = Command::new(&self.python);
-        command.current_dir(folder).env("PYTHONDONTWRITEBYTECODE", "1").arg("-u").arg(script).args(arguments);
-        command.args(["--brokers", &self.brokers, "--prefix", &self.prefix]);
-        Process::start(command, name, &self.logs)
-    }
-
-    fn produce(&self, phase: &str) -> Process {
-        let arguments = ["produce", "--seed", "20250", "--start", &self.start, "--phase", phase];
-        self.start("world.py", &arguments, &format!("producer-{phase}"))
-    }
-
-    async fn judge(&self, action: &str, database: &Database) {
-        let arguments = [action, "--database", &database.url, "--seconds", DRAIN_SECONDS];
-        let mut model = self.start("model.py", &arguments, action);
-        let status = model.ended(OUTER).await;
-        println!("{}", model.log());
-        assert!(status.success(), "the model says {status} to {action}:\n{}", model.log());
-    }
-}
-
-async fn finished(mut producer: Process) {
-    let status = producer.ended(STEP).await;
-    assert!(status.success(), "producing: {status}\n{}", producer.log_end());
-}
 
 /// Names of the workers that hold lanes now.
 async fn owners(database: &Database) -> Vec<String> {
@@ -89,14 +47,12 @@ fn the_model_passes_its_own_tests() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_and_topics_equal_the_model_after_a_kill_and_a_rebalance() {
-    let (brokers, python) = (kafka(), python());
+    let brokers = kafka();
     let database = Database::create("end_to_end").await;
     let topics = Topics::create(&brokers, "end-to-end").await;
     let logs = logs(topics.prefix.trim_end_matches('.'));
     println!("logs in {}, database {}", logs.display(), database.url);
-    let start =
-        SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock stands after 1970").as_secs().to_string();
-    let world = World { python, brokers: brokers.clone(), prefix: topics.prefix.clone(), start, logs: logs.clone() };
+    let world = Outside::new(&topics, &logs, "1");
     // Gaps fill within the second or so in which a phase is produced; those that never do become due soon after.
     let worker = Worker::new(&brokers, &topics, &database)
         .with("REORDER__GAP_DEADLINE", "15s")
@@ -109,30 +65,30 @@ async fn tables_and_topics_equal_the_model_after_a_kill_and_a_rebalance() {
         async { owners(&database).await.len() >= 2 }
     })
     .await;
-    let mut gateway = world.start("gateway.py", &[], "gateway");
+    let mut gateway = world.gateway();
 
     // One worker dies in the middle of its work and comes back while the next events arrive.
-    let producer = world.produce("0");
+    let producer = world.produce(Some("0"));
     wait_until("a third of the first events is taken", STEP, || async { database.taken().await >= KILLED_AT }).await;
     first.kill();
     // Asked at once: the other worker goes on, and by the end of the phase this would prove nothing.
     let taken = database.taken().await;
     assert!(taken < FIRST_PHASE, "the worker was killed after its work: {taken} records are taken");
-    finished(producer).await;
+    finished(producer, STEP).await;
     let before = owners(&database).await;
     let mut first = worker.start("worker-1-again", &logs);
-    let producer = world.produce("1");
+    let producer = world.produce(Some("1"));
     wait_for_new_owner(&database, &before, &mut first).await;
-    finished(producer).await;
+    finished(producer, STEP).await;
 
     // A third one joins while events arrive, takes lanes over, and leaves again in good order.
     let before = owners(&database).await;
     let mut third = worker.start("worker-3", &logs);
-    let producer = world.produce("2");
+    let producer = world.produce(Some("2"));
     wait_for_new_owner(&database, &before, &mut third).await;
     third.expect_no_panic();
     third.stop(STEP).await;
-    finished(producer).await;
+    finished(producer, STEP).await;
 
     world.judge("drained", &database).await;
     for running in [&mut first, &mut second, &mut gateway] {

@@ -1,7 +1,10 @@
-# A PostgreSQL server from Debian's package, in a folder of its own. Sourced by dev/services.
+# PostgreSQL servers from Debian's package, each in a folder of its own: the one of dev/services, or the pair of
+# dev/chaos. Sourced. Which one the functions mean is in POSTGRES_PORT and POSTGRES_FOLDER.
 # shellcheck shell=bash
 
 POSTGRES_PROGRAMS=/usr/lib/postgresql/$POSTGRES_MAJOR/bin
+# Of the one server; who has small volumes sets less.
+POSTGRES_WAL_MAX=1GB
 # Where the data lies is written down: it may have to lie elsewhere, see postgres_choose_folder.
 POSTGRES_WHERE=$STATE/postgres-folder
 
@@ -50,12 +53,17 @@ postgres_choose_folder() {
     echo "$POSTGRES_FOLDER" >"$POSTGRES_WHERE"
 }
 
+# Empty, and the server's own. What the data lies on may be a volume, which stays.
+postgres_make_folder() {
+    mkdir -p "$POSTGRES_FOLDER/data"
+    find "$POSTGRES_FOLDER/data" -mindepth 1 -delete
+    chmod 0700 "$POSTGRES_FOLDER" "$POSTGRES_FOLDER/data"
+    [ "$(id -u)" -ne 0 ] || chown postgres:postgres "$POSTGRES_FOLDER" "$POSTGRES_FOLDER/data"
+}
+
 postgres_create() {
     say "creating PostgreSQL's folder $POSTGRES_FOLDER"
-    rm -rf "$POSTGRES_FOLDER"
-    mkdir -p "$POSTGRES_FOLDER"
-    chmod 0700 "$POSTGRES_FOLDER"
-    [ "$(id -u)" -eq 0 ] && chown postgres:postgres "$POSTGRES_FOLDER"
+    postgres_make_folder
     (cd "$POSTGRES_FOLDER" && as_postgres "$POSTGRES_PROGRAMS/initdb" --pgdata "$POSTGRES_FOLDER/data" \
         --username postgres --encoding UTF8 --locale C.UTF-8 --auth trust --no-instructions >"$STATE/initdb.log" 2>&1) ||
         { tail -n 20 "$STATE/initdb.log" >&2; die "could not create PostgreSQL's folder $POSTGRES_FOLDER"; }
@@ -67,7 +75,7 @@ postgres_create() {
 # synchronous_commit are on: a test of crashes against a database that forgets would prove nothing.
 postgres_settings() {
     printf -- '-c %s ' "port=$POSTGRES_PORT" listen_addresses=127.0.0.1 unix_socket_directories= fsync=on \
-        synchronous_commit=on full_page_writes=on max_connections=200 shared_buffers=128MB max_wal_size=1GB \
+        synchronous_commit=on full_page_writes=on max_connections=200 shared_buffers=128MB "max_wal_size=$POSTGRES_WAL_MAX" \
         timezone=UTC log_lock_waits=on deadlock_timeout=1s
 }
 
@@ -75,6 +83,11 @@ postgres_start() {
     postgres_need_package
     postgres_choose_folder
     [ -f "$POSTGRES_FOLDER/data/PG_VERSION" ] || postgres_create
+    postgres_launch
+}
+
+# Starts a server whose folder is there.
+postgres_launch() {
     local log=$POSTGRES_FOLDER/server.log
     (cd "$POSTGRES_FOLDER" && as_postgres "$POSTGRES_PROGRAMS/pg_ctl" start --pgdata "$POSTGRES_FOLDER/data" --log "$log" \
         --wait --timeout "$READY_DEADLINE" --options "$(postgres_settings)" >"$STATE/pg_ctl.log" 2>&1 </dev/null 9>&-) ||

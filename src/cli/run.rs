@@ -20,6 +20,10 @@ const TICK_DEADLINE: Duration = Duration::from_secs(30);
 /// Runs the worker; SIGTERM and SIGINT let it drain.
 pub fn run(settings: &Settings) -> anyhow::Result<Exit> {
     let config = Config::load(&settings.sources(), Need::Kafka)?;
+    #[cfg(feature = "faults")]
+    if let Some((point, hit)) = seriatim::config::failpoint().map_err(anyhow::Error::msg)? {
+        seriatim::failpoint::arm(point, hit);
+    }
     let metrics = telemetry::Metrics::new();
     let flush = telemetry::start(&config.log, &metrics)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;

@@ -82,7 +82,9 @@ pub struct Kafka {
     pub group_id: String,
     /// `classic` or `consumer`. Default `classic`: the client's newer protocol still stalls in ways the older does not.
     pub protocol: GroupProtocol,
-    /// Static membership: a name for this member that outlives a restart. Default: none.
+    /// Static membership: a name for this member that outlives a restart. If such a member dies just when the group moves
+    /// lanes, and comes back in time, the classic protocol leaves the lanes on the way with nobody until the group moves
+    /// again, as it does when a worker joins. Default: none.
     pub instance_id: Option<String>,
     /// Properties handed to librdkafka as they are.
     pub properties: BTreeMap<String, Secret>,

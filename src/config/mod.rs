@@ -5,6 +5,8 @@
 //! comment tells its meaning, default and reason; its bound stands beside the default where it is read.
 
 mod database;
+#[cfg(feature = "faults")]
+mod failpoint;
 mod kafka;
 mod lanes;
 mod layers;
@@ -23,6 +25,8 @@ use std::{ffi::OsString, path::PathBuf};
 
 use serde::Serialize;
 
+#[cfg(feature = "faults")]
+pub use self::failpoint::failpoint;
 pub use self::{
     database::{Backend, Database},
     kafka::{GroupProtocol, Kafka},

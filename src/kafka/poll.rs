@@ -29,6 +29,7 @@ use super::{
 use crate::{
     broker::{Event, Inbox},
     core::record::LaneId,
+    failpoint::{self, Point},
 };
 
 /// The longest that the thread sleeps; it is rung awake before, this only bounds a ring that was lost.
@@ -106,6 +107,7 @@ impl Poller {
         self.commit.sent = None;
         self.send_commit();
         self.queues.clear();
+        failpoint::reach(Point::Leaving);
         // Dropping the client leaves the group; see `Consumer::stop` for why this has a thread to itself.
         drop(self.client);
     }

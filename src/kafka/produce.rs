@@ -29,6 +29,7 @@ use super::{Error, Settings, log_line};
 use crate::{
     broker::{self, Failure, Purged, Report, SendError},
     core::{message::Message, record::LaneId},
+    failpoint::{self, Point},
 };
 
 // Tags travel through the client as a pointer's bits.
@@ -125,7 +126,8 @@ impl broker::Producer for Producer {
         };
         // Counted before it is sent: its report may come before the call returns.
         context.unreported.fetch_add(1, Ordering::AcqRel);
-        self.client.send(record).map_err(|(error, _)| {
+        failpoint::reach(Point::Producing);
+        let sent = self.client.send(record).map_err(|(error, _)| {
             context.unreported.fetch_sub(1, Ordering::AcqRel);
             if is_first {
                 context.leave(&message.to);
@@ -135,7 +137,9 @@ impl broker::Producer for Producer {
                 Some(RDKafkaErrorCode::Fatal) => SendError::Fatal(self.fatal_reason()),
                 _ => SendError::Refused(error.to_string()),
             }
-        })
+        });
+        failpoint::reach(Point::Produced);
+        sent
     }
 
     async fn purge(self: Box<Self>, deadline: Duration) -> Purged {

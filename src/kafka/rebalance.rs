@@ -35,6 +35,7 @@ use super::{
 use crate::{
     broker::{Event, Inbox},
     core::record::LaneId,
+    failpoint::{self, Point},
 };
 
 /// One opening of one lane: from an offset, into an inbox.
@@ -178,6 +179,7 @@ impl Context {
         let mut table = self.lanes();
         lanes.iter().for_each(|lane| table.grant(lane));
         drop(table);
+        failpoint::reach(Point::Assigned);
         self.tell(Event::Assigned(lanes));
     }
 
@@ -191,6 +193,7 @@ impl Context {
             }
         }
         drop(table);
+        failpoint::reach(Point::Revoking);
         // Also when nothing was being read: the group waits for this answer.
         if let Err(error) = consumer.incremental_unassign(&reading) {
             self.fail(format!("answering a revocation: {error}"));

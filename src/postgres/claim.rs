@@ -8,6 +8,7 @@ use crate::{
         fence::{Fence, LaneRow, LastRecord, Position},
         record::LaneId,
     },
+    failpoint::{self, Point},
     store::Error,
 };
 
@@ -65,6 +66,7 @@ pub(super) async fn claim(
     let rows = open.rows(&doing, None, TAKE, arguments).await?;
     let row = rows.first().ok_or_else(|| Error::Retry(format!("{doing}: its row went away")))?;
     let claimed = (lane_row(row)?, cell::<chrono::DateTime<chrono::Utc>>(row, LANE_COLUMNS)?.timestamp_micros());
+    failpoint::reach(Point::ClaimWritten);
     // A claim without an answer is simply made again: it raises the epoch once more.
     open.commit().await.map_err(|error| Error::Retry(format!("{doing}: {error}")))?;
     Ok(claimed)

@@ -17,6 +17,7 @@ use crate::{
         record::LaneId,
         table::{Table, Value},
     },
+    failpoint::{self, Point},
     store::{
         Committed, Error,
         merge::{self, TableWrites},
@@ -44,16 +45,21 @@ pub(super) async fn commit(
         return Ok(Committed::All { now: claim::clock(open).await? });
     }
     open.begin().await?;
+    failpoint::reach(Point::Begun);
     let fenced = fenced(open, &sorted).await?;
     if !fenced.is_empty() {
         open.rollback().await?;
         return Ok(Committed::Fenced(fenced));
     }
+    failpoint::reach(Point::Fenced);
     let now = move_lanes(open, &sorted).await?;
+    failpoint::reach(Point::Moved);
     for writes in &tables {
         write(open, statements, writes).await?;
     }
-    open.commit().await?;
+    failpoint::reach(Point::Written);
+    failpoint::reach_within(Point::CommitSent, open.commit()).await?;
+    failpoint::reach(Point::CommitAnswered);
     Ok(Committed::All { now })
 }
 

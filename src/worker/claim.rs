@@ -16,6 +16,7 @@ use crate::{
         sabotage::{Safeguard, lacks},
         table::{Row, Value, Want},
     },
+    failpoint::{self, Point},
     store::{Error, Session},
 };
 
@@ -71,8 +72,10 @@ pub(super) async fn claim(
     if !held.load(Ordering::SeqCst) {
         return Err(Failure::Later(format!("{lane}: the group has taken it away")));
     }
+    failpoint::reach(Point::Claiming);
     let token = shared.chance.token();
     let (row, now) = session.claim(lane, &token, &shared.settings.owner, low).await?;
+    failpoint::reach(Point::Claimed);
     if row.fence.next_offset > high {
         // The owner before us has gone on while we asked and waited for its row; what lies beyond the end now has
         // been lost.
@@ -89,6 +92,7 @@ pub(super) async fn claim(
     let mut lane = Lane::new(row, now, shared.catalog.clone(), shared.limits.clone());
     load_residents(&mut *session, &mut lane).await?;
     let next_timer = first_timer(&mut *session, lane.id()).await?;
+    failpoint::reach(Point::LaneLoaded);
     Ok(Claimed { lane, read_from, verify, next_timer, halted })
 }
 

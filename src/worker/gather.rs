@@ -3,13 +3,16 @@
 use tokio::time::Instant;
 
 use super::writer::{Report, Writer};
-use crate::core::{
-    batch::AlarmKind,
-    lane::Input,
-    ledger::{COMMAND, SEEN, TIMER, Timer},
-    record::LaneId,
-    sabotage::{Safeguard, lacks},
-    table::{Row, Table, Value, Want},
+use crate::{
+    core::{
+        batch::AlarmKind,
+        lane::Input,
+        ledger::{COMMAND, SEEN, TIMER, Timer},
+        record::LaneId,
+        sabotage::{Safeguard, lacks},
+        table::{Row, Table, Value, Want},
+    },
+    failpoint::{self, Point},
 };
 
 /// The inputs of one lane in one transaction.
@@ -96,6 +99,7 @@ impl Writer {
         let slot = self.slots.get_mut(id).expect("the lane is served by this writer");
         slot.next_timer = rows.get(count).map(due);
         rows.truncate(count);
+        failpoint::reach(Point::TimersRead);
         Ok(rows)
     }
 
@@ -129,7 +133,11 @@ impl Writer {
         let Some(id) = self.to_trim.pop() else { return false };
         let Some(slot) = self.slots.get(&id) else { return true };
         let limit = self.shared.settings.trim_rows;
-        match self.session.trim_outbox(&id, slot.lane.relayed(), limit).await {
+        let trimmed = self.session.trim_outbox(&id, slot.lane.relayed(), limit).await;
+        if matches!(trimmed, Ok(1..)) {
+            failpoint::reach(Point::Trimmed);
+        }
+        match trimmed {
             Ok(gone) if i64::try_from(gone).is_ok_and(|gone| gone >= limit) => self.to_trim.push(id),
             Ok(_) => {}
             Err(error) => tracing::debug!(error = %error, "trimming the outbox has failed; it is tried again later"),

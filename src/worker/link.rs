@@ -10,11 +10,14 @@ use std::{
 use tokio::time::Instant;
 
 use super::{resend::Watch, slot::Shown};
-use crate::core::{
-    fence::Position,
-    message::Message,
-    record::LaneId,
-    sabotage::{Safeguard, lacks},
+use crate::{
+    core::{
+        fence::Position,
+        message::Message,
+        record::LaneId,
+        sabotage::{Safeguard, lacks},
+    },
+    failpoint::{self, Point},
 };
 
 /// The messages for one destination partition.
@@ -116,6 +119,9 @@ impl Outgoing {
         if lacks(Safeguard::SendingOrder) {
             messages.reverse();
         }
+        if !messages.is_empty() {
+            failpoint::reach(Point::OutboxRead);
+        }
         let before = self.queued;
         for message in messages {
             if message.position > self.queued {
@@ -168,8 +174,10 @@ impl Outgoing {
             return;
         }
         let Ok(at) = self.window.binary_search_by(|known| known.position.cmp(&position)) else { return };
+        failpoint::reach(Point::Acknowledged);
         self.window[at].done = true;
         self.advance();
+        failpoint::reach(Point::Marked);
     }
 
     /// A message is not under way any more. `probe`: it was sent by itself; its position, and whether it was taken.

@@ -25,6 +25,7 @@ use crate::{
     admin::Lanes,
     broker::{Consumer, Event, Inbox},
     core::{batch::AlarmKind, record::LaneId},
+    failpoint::{self, Point},
     telemetry::LaneGauges,
 };
 
@@ -363,6 +364,7 @@ impl Router {
         let offsets: Vec<_> = open.collect();
         if !offsets.is_empty() {
             self.consumer.commit(offsets, self.identity.clone());
+            failpoint::reach(Point::OffsetsCommitted);
         }
     }
 

@@ -17,6 +17,7 @@ use crate::{
     broker::{Broker, Stopped},
     config::Config,
     core::{catalog::Catalog, explore},
+    failpoint::{self, Point},
     failure::Unreachable,
     kafka::Cluster,
     store::Store,
@@ -150,6 +151,7 @@ async fn stop(
     relay: &relay::Handle,
     deadline: Duration,
 ) {
+    failpoint::reach(Point::Stopping);
     tracing::info!("the worker drains");
     for writer in &writers {
         // A writer that has ended needs no order.
@@ -160,6 +162,7 @@ async fn stop(
             // A writer that has panicked has nothing to finish.
             let _panicked = task.await;
         }
+        failpoint::reach(Point::WritersEnded);
         relay.finish().await;
     };
     // Two thirds for our own work, a quarter for leaving the group, and before both what the process itself needs
@@ -168,6 +171,7 @@ async fn stop(
     if tokio::time::timeout(deadline * 2 / 3, drained).await.is_err() {
         tracing::warn!("not everything was sent before the deadline; it is in the outbox");
     }
+    failpoint::reach(Point::Drained);
     router.commit_offsets();
     match router.consumer.stop(deadline / 4).await {
         Stopped::Closed => tracing::info!("the worker has left the group"),

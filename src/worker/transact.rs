@@ -16,6 +16,7 @@ use crate::{
         record::LaneId,
         sabotage::{Safeguard, lacks},
     },
+    failpoint::{self, Point},
     store::{Committed, Error},
 };
 
@@ -124,6 +125,7 @@ impl Writer {
             if lacks(Safeguard::HandOver) {
                 self.hand_over(&batches);
             }
+            failpoint::reach(Point::Decided);
             match self.session.commit(&commits).await {
                 Ok(Committed::All { now }) => {
                     self.clock.hear(now);
@@ -338,7 +340,11 @@ impl Writer {
             slot.resume();
         }
         super::tell::tell(&self.shared, &id, &decided);
-        self.relay.hand(&id, &slot.shown, decided.messages);
+        if !decided.messages.is_empty() {
+            failpoint::reach(Point::HandingOver);
+            self.relay.hand(&id, &slot.shown, decided.messages);
+            failpoint::reach(Point::HandedOver);
+        }
         match halt {
             None => {}
             // It begins anew, nobody else has it.

@@ -176,6 +176,9 @@ class Gateway:
         if error is not None:
             if error.code() in (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART):
                 return
+            # Brokers come and go; the client finds them again by itself.
+            if not error.fatal():
+                return print(f"reading: {error}", file=sys.stderr)
             raise KafkaException(error)
         record = kept(message)
         partition, offset = record.partition, record.offset

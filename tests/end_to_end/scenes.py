@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bad_records import BAD, RARE, bad
 from shop_events import Data, Event, placed
-from stream import LENGTH, PHASES, World, phase_of
+from stream import LENGTH, World
 from wire import partition_of
 
 SKUS = [f"sku-{number}" for number in range(36)]
@@ -31,12 +31,12 @@ def stock(world: World) -> None:
         )
         world.put(0.0, event.binary())
     # In order of place: numbers are given as the source counts, and the disorder comes on top.
-    for place in sorted(dice.uniform(10, LENGTH) for _ in range(1200)):
+    for place in sorted(dice.uniform(10, LENGTH) for _ in range(world.count(1200))):
         sku = dice.choice(SKUS)
         world.sequenced(
             place, "stock", sku, "stock.received", {"sku": sku, "quantity": dice.randint(1, 3)}, "/warehouse/dock"
         )
-    for number in range(900):
+    for number in range(world.count(900)):
         sku, place = dice.choice(SKUS), dice.uniform(10, LENGTH)
         delta = dice.choice([-4, -3, -2, -1, 0, 1, 2, 3, -1_000_000])
         data = {"sku": sku, "delta": delta, "reason": "count"}
@@ -47,9 +47,9 @@ def stock(world: World) -> None:
 
 
 def counters(world: World) -> None:
-    dice = world.dice
-    for number in range(9000):
-        counter, place = f"counter-{dice.randrange(60)}", number * LENGTH / 9000
+    dice, count = world.dice, world.count(9000)
+    for number in range(count):
+        counter, place = f"counter-{dice.randrange(world.count(60))}", number * LENGTH / count
         delta = dice.choice([0, 1, 1, 1, 2, 5, -1, -3])
         data = {"counter": counter, "delta": delta}
         if dice.random() < 0.5:
@@ -68,9 +68,9 @@ def counters(world: World) -> None:
 
 
 def profiles(world: World) -> None:
-    dice = world.dice
-    for number in range(4500):
-        user, place = f"user-{dice.randrange(150)}", number * LENGTH / 4500
+    dice, count = world.dice, world.count(4500)
+    for number in range(count):
+        user, place = f"user-{dice.randrange(world.count(150))}", number * LENGTH / count
         device = dice.choice(["/device/phone", "/device/laptop"])
         if dice.random() < 0.5:
             data: Data = {"user_id": user, "email": f"{user}+{number}@example.com"}
@@ -88,9 +88,9 @@ def lines(world: World) -> list[tuple[str, int, int]]:
 
 
 def purchases(world: World) -> None:
-    dice = world.dice
-    for number in range(2500):
-        purchase, place = f"order-{number}", number * (LENGTH - 2) / 2500 + 1
+    dice, count = world.dice, world.count(2500)
+    for number in range(count):
+        purchase, place = f"order-{number}", number * (LENGTH - 2) / count + 1
         data = placed(purchase, lines(world), dice.choice(["EUR", "USD", "JPY"]))
         if dice.random() < 0.01:
             data["lines"][0]["quantity"] = 10**9
@@ -117,7 +117,7 @@ def by_app(world: World, place: float, purchase: str, data: Data) -> None:
             "purchases", purchase, "purchase.cancelled", undo, source, f"app-{purchase}-2", world.clock.at(place), 2
         )
         late = dice.uniform(-200, 200)
-        phase = phase_of(place)
+        phase = world.phase_of(place)
         mark = "cancel_overtakes_in_sequence" if late < 0 else "cancel_in_sequence"
         world.put(place + late, world.spelled(second.marked(mark)), phase)
     world.say(place, first)
@@ -138,7 +138,7 @@ def cancel(world: World, place: float, purchase: str, number: int) -> None:
     event = Event(
         "purchases", purchase, "purchase.cancelled", data, "/shop/support", f"cancel-{number}", world.clock.at(place)
     )
-    phase = phase_of(min(at, LENGTH - 1)) if mark == "cancel_late" else phase_of(place)
+    phase = world.phase_of(min(at, LENGTH - 1)) if mark == "cancel_late" else world.phase_of(place)
     world.put(at, world.spelled(event.marked(mark)), phase)
 
 
@@ -148,7 +148,7 @@ def trouble(world: World) -> None:
     unwell(world)
     number, dice = 0, world.dice
     for name in BAD:
-        for _ in range(2 if name in RARE else 6):
+        for _ in range(world.count(2 if name in RARE else 6)):
             number += 1
             place = dice.uniform(10, LENGTH - 1)
             world.put(place, bad(name, number, world.clock.at(place), world.prefix))
@@ -157,8 +157,8 @@ def trouble(world: World) -> None:
 def ghosts(world: World) -> None:
     """What is said of purchases and payments that there never are."""
     dice = world.dice
-    for number in range(30):
-        place = dice.uniform(10, PHASES[2])
+    for number in range(world.count(30)):
+        place = dice.uniform(10, world.before_last)
         ghost = f"ghost-{number}"
         data: Data = {"purchase_id": ghost, "reason": "never placed"}
         world.put(
@@ -196,8 +196,8 @@ def ghosts(world: World) -> None:
 def unwell(world: World) -> None:
     """Purchases whose payment is contradicted, gaps that stay, strays, and what is large but good."""
     dice = world.dice
-    for number in range(12):
-        place = dice.uniform(10, PHASES[2])
+    for number in range(world.count(12)):
+        place = dice.uniform(10, world.before_last)
         purchase = f"contra-{number}"
         event = Event(
             "purchases",

@@ -12,36 +12,50 @@ from datetime import datetime
 
 from shop_events import Clock, Data, Event, Sent
 
-# Where the phases begin, on a line of `LENGTH` steps.
+# All places lie on a line of so many steps.
 LENGTH = 30_000
+# Where the phases begin, unless there are to be others.
 PHASES = (0, 15_000, 22_500, LENGTH)
 
 
 class World:
     """Collects records at places on a line; the line is cut into phases at the end."""
 
-    def __init__(self, seed: int, start: datetime, prefix: str = "") -> None:
+    def __init__(
+        self,
+        seed: int,
+        start: datetime,
+        prefix: str = "",
+        scale: float = 1.0,
+        edges: tuple[float, ...] = PHASES,
+    ) -> None:
+        self.scale = scale
+        self.edges = edges
         self.dice = random.Random(seed)
         self.clock = Clock(start)
         self.prefix = prefix
         self.line: list[tuple[float, int, Sent]] = []
         self.sequences: dict[tuple[str, str, str], int] = {}
 
+    def count(self, whole: int) -> int:
+        """So many of what there are `whole` of in a world of scale 1; at least one."""
+        return max(1, round(whole * self.scale))
+
     def put(self, place: float, sent: Sent, phase: int | None = None) -> None:
         """Puts a record near a place, but inside the phase that it belongs to."""
-        phase = phase_of(place) if phase is None else phase
-        place = min(max(place, PHASES[phase] + 0.5), PHASES[phase + 1] - 0.5)
+        phase = self.phase_of(place) if phase is None else phase
+        place = min(max(place, self.edges[phase] + 0.5), self.edges[phase + 1] - 0.5)
         self.line.append((place, len(self.line), sent))
 
     def say(self, place: float, event: Event, *, copies: bool = True, shift: float = 0.0) -> None:
         """Says an event in one of the modes, and perhaps again, near or far, in the same or another spelling."""
-        phase = phase_of(place)
+        phase = self.phase_of(place)
         self.put(place + shift, self.spelled(event), phase)
         if copies and self.dice.random() < 0.12:
             near = self.dice.random() < 0.6
             at = place + shift + (self.dice.uniform(0, 60) if near else self.dice.uniform(500, LENGTH))
             again = event.marked("duplicate_near" if near else "duplicate_far")
-            last = phase if near else phase_of(min(at, LENGTH - 1))
+            last = phase if near else self.phase_of(min(at, LENGTH - 1))
             self.put(at, self.spelled(again, vary=True), last)
 
     def spelled(self, event: Event, *, vary: bool = False) -> Sent:
@@ -68,7 +82,7 @@ class World:
         elif luck < 0.03:
             other = replace(event, data=changed(data), id=event.id + "-b").marked("conflict_sequence")
             self.say(place, event, copies=False)
-            self.put(place + self.dice.uniform(1, 900), self.spelled(other), phase_of(place))
+            self.put(place + self.dice.uniform(1, 900), self.spelled(other), self.phase_of(place))
         else:
             self.say(place, event, shift=self.dice.uniform(-400, 400))
 
@@ -77,17 +91,21 @@ class World:
         self.say(place, event)
         if self.dice.random() < 0.008 and event.data != changed(event.data):
             other = replace(event, data=changed(event.data)).marked("conflict_id")
-            self.put(place + self.dice.uniform(1, 2000), self.spelled(other), phase_of(place))
+            self.put(place + self.dice.uniform(1, 2000), self.spelled(other), self.phase_of(place))
 
     def phases(self) -> list[list[Sent]]:
-        found: list[list[Sent]] = [[] for _ in PHASES[1:]]
+        found: list[list[Sent]] = [[] for _ in self.edges[1:]]
         for place, _, sent in sorted(self.line, key=lambda entry: entry[:2]):
-            found[phase_of(place)].append(sent)
+            found[self.phase_of(place)].append(sent)
         return found
 
+    def phase_of(self, place: float) -> int:
+        return next(number for number, end in enumerate(self.edges[1:]) if place < end)
 
-def phase_of(place: float) -> int:
-    return next(number for number, end in enumerate(PHASES[1:]) if place < end)
+    @property
+    def before_last(self) -> float:
+        """Where the last phase begins: what ends with a deadline has to begin before."""
+        return self.edges[-2]
 
 
 def changed(data: Data) -> Data:

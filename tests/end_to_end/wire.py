@@ -101,10 +101,10 @@ def partition_of(key: bytes, count: int = PARTITIONS) -> int:
     return (murmur2(key) & 0x7FFFFFFF) % count
 
 
-def create_topics(brokers: str, names: Names) -> None:
+def create_topics(brokers: str, names: Names, replicas: int = 1) -> None:
     """Creates every topic and returns when the broker shows all partitions with a leader."""
     admin = AdminClient({"bootstrap.servers": brokers})
-    wanted = [NewTopic(name, num_partitions=PARTITIONS, replication_factor=1) for name in names.all()]
+    wanted = [NewTopic(name, num_partitions=PARTITIONS, replication_factor=replicas) for name in names.all()]
     for topic, future in admin.create_topics(wanted).items():
         try:
             future.result(30)

@@ -3,25 +3,29 @@
     world.py topics  --brokers … --prefix …
     world.py produce --brokers … --prefix … --seed … --start … --phase 0
 
-The same seed and start give the same stream, so that it can be produced phase by phase.
+The same seed, start and scale give the same stream, so that it can be produced phase by phase. Without a phase it
+is produced whole.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from datetime import UTC, datetime
 
 from confluent_kafka import Producer
 
 from scenes import counters, profiles, purchases, stock, trouble
 from shop_events import Sent
-from stream import PHASES, World
+from stream import LENGTH, PHASES, World
 from wire import Names, create_topics, partition_of
 
 
-def build(seed: int, start: datetime, prefix: str = "") -> World:
-    world = World(seed, start, prefix)
+def build(
+    seed: int, start: datetime, prefix: str = "", scale: float = 1.0, edges: tuple[float, ...] = PHASES
+) -> World:
+    world = World(seed, start, prefix, scale, edges)
     stock(world)
     counters(world)
     profiles(world)
@@ -30,8 +34,8 @@ def build(seed: int, start: datetime, prefix: str = "") -> World:
     return world
 
 
-def produce(brokers: str, names: Names, records: list[Sent]) -> None:
-    """Produces in order and returns when the broker has acknowledged all of them."""
+def produce(brokers: str, names: Names, records: list[Sent], seconds: float = 0.0) -> None:
+    """Produces in order, evenly over so many seconds, and returns when the broker has acknowledged all of them."""
     producer = Producer(
         {
             "bootstrap.servers": brokers,
@@ -48,7 +52,11 @@ def produce(brokers: str, names: Names, records: list[Sent]) -> None:
         if error is not None:
             failed.append(str(error))
 
-    for sent in records:
+    began = time.monotonic()
+    for at, sent in enumerate(records):
+        # Reports are served meanwhile.
+        while (early := began + seconds * at / len(records) - time.monotonic()) > 0:
+            producer.poll(min(early, 0.1))
         partition = sent.partition if sent.partition is not None else partition_of(sent.key or b"")
         producer.produce(
             names.topic(sent.topic),
@@ -59,7 +67,7 @@ def produce(brokers: str, names: Names, records: list[Sent]) -> None:
             on_delivery=report,
         )
         producer.poll(0)
-    left = producer.flush(120)
+    left = producer.flush(300)
     if left or failed:
         raise SystemExit(f"producing: {left} without an answer, failed: {failed[:3]}")
 
@@ -73,15 +81,22 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--start", type=int, default=1_767_225_600, help="time of the first event, in seconds since 1970"
     )
-    parser.add_argument("--phase", type=int, choices=range(len(PHASES) - 1), default=0)
+    parser.add_argument("--phase", type=int, choices=range(len(PHASES) - 1))
+    parser.add_argument("--scale", type=float, default=1.0, help="how much there is of everything")
+    parser.add_argument("--seconds", type=float, default=0.0, help="how long producing takes")
+    parser.add_argument("--replicas", type=int, default=1, help="of each topic that is created")
+    parser.add_argument("--phases", type=int, help="cut the line into so many equal phases")
     chosen = parser.parse_args(arguments)
     names = Names(chosen.prefix)
     if chosen.action == "topics":
-        create_topics(chosen.brokers, names)
+        create_topics(chosen.brokers, names, chosen.replicas)
         return
     start = datetime.fromtimestamp(chosen.start, UTC)
-    records = build(chosen.seed, start, chosen.prefix).phases()[chosen.phase]
-    produce(chosen.brokers, names, records)
+    cut = chosen.phases
+    edges = PHASES if cut is None else tuple(LENGTH * number / cut for number in range(cut + 1))
+    phases = build(chosen.seed, start, chosen.prefix, chosen.scale, edges).phases()
+    records = sum(phases, []) if chosen.phase is None else phases[chosen.phase]
+    produce(chosen.brokers, names, records, chosen.seconds)
     print(len(records))
 
 
