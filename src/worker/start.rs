@@ -19,7 +19,7 @@ use crate::{
     core::{catalog::Catalog, explore},
     failure::Unreachable,
     kafka::Cluster,
-    store::Store,
+    store::{Session, Standby, Store},
     telemetry::Metrics,
 };
 
@@ -91,6 +91,9 @@ pub async fn run_on(
     let settings = Arc::new(Settings::of(config, environment.owner));
     let mut session = environment.store.session().await.context("opening the store")?;
     let identity = session.identity().await?;
+    if let Some(standby) = &settings.gate {
+        check_gate(&mut *session, standby).await?;
+    }
     let catalog = count_partitions(catalog, &*broker, &mut *session, settings.metadata_timeout).await?;
     drop(session);
     compare_retention(&catalog, &*broker, config.dedupe.window, settings.metadata_timeout).await?;
@@ -106,6 +109,25 @@ pub async fn run_on(
     };
     tracing::info!(store = %identity, group = %config.kafka.group_id, "the worker starts");
     serve(shared, identity, shutdown).await
+}
+
+/// Says what the relay waits for before it sends.
+async fn check_gate(session: &mut dyn Session, standby: &Standby) -> anyhow::Result<()> {
+    let found = session.replicated(standby).await.context("asking how far the standby is")?;
+    let connected = found.flushed.is_some();
+    match standby {
+        Standby::Synchronous if found.waits_for.is_empty() => bail!(
+            "relay.gate is standby and names none, and the database waits for none: set its synchronous_standby_names, or \
+             relay.gate_standby"
+        ),
+        Standby::Synchronous => {
+            tracing::info!(standbys = %found.waits_for, connected, "messages wait until the synchronous standbys have flushed their commit");
+        }
+        Standby::Named(name) => {
+            tracing::info!(standby = %name, connected, "messages wait until the standby has flushed their commit");
+        }
+    }
+    Ok(())
 }
 
 async fn serve(shared: Shared, identity: String, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
@@ -179,7 +201,7 @@ async fn stop(
 async fn count_partitions(
     catalog: Catalog,
     broker: &dyn Broker,
-    session: &mut dyn crate::store::Session,
+    session: &mut dyn Session,
     timeout: Duration,
 ) -> anyhow::Result<Catalog> {
     let topics: Vec<String> = catalog.all_topics().collect();

@@ -176,7 +176,8 @@ impl Writer {
     fn hand_over(&self, batches: &[Batch]) {
         for batch in batches {
             if let Some(slot) = self.slots.get(&batch.lane) {
-                self.relay.hand(&batch.lane, &slot.shown, batch.decided.messages.clone());
+                let timeline = self.session.timeline();
+                self.relay.hand(&batch.lane, &slot.shown, batch.decided.messages.clone(), timeline);
             }
         }
     }
@@ -338,7 +339,7 @@ impl Writer {
             slot.resume();
         }
         super::tell::tell(&self.shared, &id, &decided);
-        self.relay.hand(&id, &slot.shown, decided.messages);
+        self.relay.hand(&id, &slot.shown, decided.messages, self.session.timeline());
         match halt {
             None => {}
             // It begins anew, nobody else has it.
