@@ -3,14 +3,17 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 
 use super::{
     chance::Chance,
     relay,
     router::Router,
     settings::{self, Settings},
-    writer::{Handle, Order, Shared, Writer},
+    writer::{Ending, Handle, Order, Shared, Writer},
 };
 use crate::{
     admin::Health,
@@ -173,22 +176,37 @@ async fn stop(
     deadline: Duration,
 ) {
     tracing::info!("the worker drains");
+    let (mut finished, mut waiting) = (Vec::new(), Vec::new());
     for writer in &writers {
+        let (finishes, has_finished) = oneshot::channel();
+        let (sends, sent) = oneshot::channel::<()>();
         // A writer that has ended needs no order.
-        let _ended = writer.orders.send(Order::Stop);
+        let _ended = writer.orders.send(Order::Stop(Ending { finished: finishes, sent }));
+        finished.push(has_finished);
+        waiting.push(sends);
     }
     let drained = async {
-        for task in tasks {
+        for finished in finished {
             // A writer that has panicked has nothing to finish.
-            let _panicked = task.await;
+            let _panicked = finished.await;
         }
         relay.finish().await;
     };
-    // Two thirds for our own work, a quarter for leaving the group, and before both what the process itself needs
-    // to end. The store's calls may be cut here: the process ends, and with it their connections.
+    // Two thirds for our own work, a twelfth for the last marks, a quarter for leaving the group, and before all what
+    // the process itself needs to end. The store's calls may be cut here: the process ends, and with it their
+    // connections.
     let deadline = deadline.saturating_sub(ENDING.min(deadline / 4));
     if tokio::time::timeout(deadline * 2 / 3, drained).await.is_err() {
         tracing::warn!("not everything was sent before the deadline; it is in the outbox");
+    }
+    drop(waiting);
+    let ended = async {
+        for task in tasks {
+            let _panicked = task.await;
+        }
+    };
+    if tokio::time::timeout(deadline / 12, ended).await.is_err() {
+        tracing::warn!("the last marks were not written before the deadline: some messages are sent once more");
     }
     router.commit_offsets();
     match router.consumer.stop(deadline / 4).await {
