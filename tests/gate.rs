@@ -11,6 +11,12 @@ mod stage;
 use std::collections::BTreeMap;
 
 use cluster::{Server, Switch};
+use seriatim::{
+    config::Backend,
+    postgres::{PostgresStore, Settings},
+    shop,
+    store::{Error, Standby, Store},
+};
 use services::wait_until;
 use sqlx::Connection;
 use stage::{Event, Running, STEP, Stage};
@@ -114,6 +120,49 @@ async fn commits_that_a_failover_loses_were_never_sent_and_their_work_is_done_ag
          where i.mark > o.sent or (i.mark = o.sent and i.digest is distinct from o.digest)";
     let forks: i64 = sqlx::query_scalar(forks).fetch_one(&mut beside).await.expect("compare the links");
     assert_eq!(forks, 0, "a receiver has taken what its sender knows nothing of");
+    stage.topics.delete(&stage.brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_synchronous_standbys_count_as_the_server_waits_for() {
+    let primary = Server::primary();
+    let _standby = primary.standby("heir");
+    let stage = Stage::on(primary.url(), "gate-sync").await;
+    stage
+        .sql(
+            "create role seeing login; grant pg_read_all_stats to seeing; create role blind login; \
+             grant usage on schema seriatim to seeing, blind; \
+             grant select on all tables in schema seriatim to seeing, blind",
+        )
+        .await;
+    let schema = shop::schema::schema(Backend::Postgres);
+    let session = async |role: &str| {
+        let url = stage.database.url.replace("postgres@", &format!("{role}@"));
+        let store = PostgresStore::open(Settings::new(url), &schema).await.expect("open the store");
+        store.session().await.expect("connect")
+    };
+    let (mut seeing, mut blind) = (session("seeing").await, session("blind").await);
+    for (names, counted) in
+        [("", false), ("heir", true), ("FIRST 1 (heir, other)", true), ("ANY 2 (heir, other)", false)]
+    {
+        stage.sql(&format!("alter system set synchronous_standby_names = '{names}'")).await;
+        stage.sql("select pg_reload_conf()").await;
+        wait_until(&format!("standbys are `{names}`"), STEP, || async {
+            let states = "select count(*) from pg_stat_replication where sync_state in ('sync', 'quorum') \
+                 and current_setting('synchronous_standby_names') = ";
+            let shown = stage.database.number(&format!("{states}'{names}'")).await;
+            if names.is_empty() { shown.is_some() } else { shown == Some(1) }
+        })
+        .await;
+        let found = seeing.replicated(&Standby::Synchronous).await.expect("an answer");
+        assert_eq!((found.flushed.is_some(), found.waits_for.as_str()), (counted, names));
+    }
+    let named = seeing.replicated(&Standby::Named("heir".to_owned())).await.expect("an answer");
+    assert!(named.flushed > Some(0) && named.committed > 0);
+    let nobody = seeing.replicated(&Standby::Named("nobody".to_owned())).await.expect("an answer");
+    assert_eq!(nobody.flushed, None);
+    let refused = blind.replicated(&Standby::Synchronous).await;
+    assert!(matches!(&refused, Err(Error::Stop(says)) if says.contains("pg_monitor")), "{refused:?}");
     stage.topics.delete(&stage.brokers).await;
 }
 

@@ -23,29 +23,43 @@ pub(super) struct Gate {
     poll: Duration,
     /// The timeline of the last look, or of the relay's first connection.
     pub(super) timeline: i64,
-    /// Number of the last look that has covered anything.
+    /// Number of the last look.
     look: u64,
-    /// Looks whose messages wait, each with how far the log had come.
-    waiting: VecDeque<(u64, i64)>,
+    /// Looks whose messages wait.
+    waiting: VecDeque<Look>,
     looked: Option<Instant>,
-    /// Since when something has waited without a break.
-    since: Option<Instant>,
+    /// Since when something has waited that no look has covered yet.
+    uncovered: Option<Instant>,
+}
+
+/// A look whose messages wait.
+#[derive(Debug)]
+struct Look {
+    number: u64,
+    /// How far the log had come.
+    committed: i64,
+    /// Since when the first of them has waited.
+    since: Instant,
 }
 
 impl Gate {
     pub(super) fn new(standby: Standby, poll: Duration, session: &dyn Session) -> Self {
         let timeline = session.timeline();
-        Self { standby, poll, timeline, look: 0, waiting: VecDeque::new(), looked: None, since: None }
+        Self { standby, poll, timeline, look: 0, waiting: VecDeque::new(), looked: None, uncovered: None }
     }
 
     /// How long the relay may wait before something is due here.
     pub(super) fn pause(&self) -> Option<Duration> {
-        self.since.map(|_| self.poll)
+        self.since().map(|_| self.poll)
     }
 
-    /// How long something has waited.
+    /// How long the first that waits has waited.
     pub(super) fn waited(&self) -> Duration {
-        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+        self.since().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn since(&self) -> Option<Instant> {
+        self.waiting.front().map(|look| look.since).or(self.uncovered)
     }
 }
 
@@ -54,11 +68,11 @@ impl Relay {
     pub(super) async fn look_at_standby(&mut self) -> Result<(), String> {
         let Some(gate) = &mut self.gate else { return Ok(()) };
         if self.lanes.values().all(|(_, outgoing)| outgoing.is_let_go()) {
-            (gate.since, gate.looked) = (None, None);
+            (gate.uncovered, gate.looked) = (None, None);
             gate.waiting.clear();
             return Ok(());
         }
-        gate.since.get_or_insert_with(Instant::now);
+        let uncovered = *gate.uncovered.get_or_insert_with(Instant::now);
         if gate.looked.is_some_and(|looked| looked.elapsed() < gate.poll) {
             return Ok(());
         }
@@ -84,11 +98,12 @@ impl Relay {
         let look = gate.look;
         let covers = self.lanes.values_mut().fold(false, |covers, (_, outgoing)| outgoing.cover(look) | covers);
         if covers {
-            gate.waiting.push_back((look, found.committed));
+            gate.waiting.push_back(Look { number: look, committed: found.committed, since: uncovered });
         }
+        gate.uncovered = None;
         let mut open = None;
-        while let Some((look, _)) = gate.waiting.front().filter(|(_, place)| Some(*place) <= found.flushed) {
-            open = Some(*look);
+        while let Some(look) = gate.waiting.front().filter(|look| Some(look.committed) <= found.flushed) {
+            open = Some(look.number);
             gate.waiting.pop_front();
         }
         if let Some(look) = open {

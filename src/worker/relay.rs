@@ -14,14 +14,14 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::Instant,
 };
 
 use super::{
     gate::Gate,
     link::{Flight, Outgoing},
-    resend::Ends,
+    resend::{ASKS_MAX, Ends},
     slot::Shown,
     writer::Shared,
 };
@@ -128,6 +128,7 @@ pub(super) struct Relay {
     pub(super) to_look: Vec<LaneId>,
     pub(super) ends: mpsc::UnboundedReceiver<Ends>,
     pub(super) answering: mpsc::UnboundedSender<Ends>,
+    pub(super) asks: Arc<Semaphore>,
     pub(super) gate: Option<Gate>,
 }
 
@@ -174,6 +175,7 @@ impl Relay {
             to_look: Vec::new(),
             ends,
             answering,
+            asks: Arc::new(Semaphore::new(ASKS_MAX)),
             gate,
         };
         (Handle { orders, handed, handed_max }, relay)
