@@ -19,6 +19,10 @@ const ASK: &str = "select pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bi
 
 /// Asks. A role that may not see the standbys would wait for ever: then it is said what it lacks.
 pub(super) async fn replicated(open: &mut Open, standby: &Standby) -> Result<Replicated, Error> {
+    if open.timeline == 0 {
+        // It may have been promoted since; a new connection learns its timeline.
+        return Err(Error::Retry("the server was a standby when it was connected to".to_owned()));
+    }
     let mut arguments = Arguments::default();
     arguments.add(match standby {
         Standby::Synchronous => None,

@@ -57,7 +57,8 @@ impl Relay {
             let Some(watch) = self.watch(&from, &to).filter(|watch| watch.missing == missing) else { continue };
             watch.asking = false;
             if let Some((low, end)) = ends {
-                watch.end = watch.end.or(Some(end));
+                // A partition that has become shorter has lost what was behind its end.
+                watch.end = Some(watch.end.map_or(end, |known| known.min(end)));
                 watch.low = low;
             }
         }
