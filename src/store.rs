@@ -47,6 +47,27 @@ pub enum Error {
     Stop(String),
 }
 
+/// Which standby would take over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standby {
+    /// Those that the store itself waits for.
+    Synchronous,
+    /// Those that connect under this name; the least of them counts.
+    Named(String),
+}
+
+/// How far a store's log has come, here and where it would be taken over. Places are bytes of the log; they rise on
+/// one timeline, and those of two timelines do not compare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replicated {
+    /// All that was committed before the question lies up to here.
+    pub committed: i64,
+    /// Up to here the standby has made it durable. None if none of that description is connected.
+    pub flushed: Option<i64>,
+    /// Which standbys the store itself waits for, in the store's own words; empty if it waits for none.
+    pub waits_for: String,
+}
+
 /// Makes sessions. Cheap to share.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -98,6 +119,9 @@ pub trait Session: Send {
         upto: &crate::core::table::Value,
         limit: i64,
     ) -> Result<u64, Error>;
+
+    /// How far the log has come here and on a standby.
+    async fn replicated(&mut self, standby: &Standby) -> Result<Replicated, Error>;
 
     /// The timeline that the store's log was on when this session's connection was made; it goes up each time a
     /// standby takes over. 0 if the store does not say.

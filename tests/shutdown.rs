@@ -83,5 +83,8 @@ async fn a_worker_that_is_asked_to_end_sends_what_it_has_committed() {
     ends_in_time(process).await;
     let made = stage.database.number(made).await.expect("outcomes were made");
     assert_eq!(stage.count_records("purchase-outcomes"), made, "records in the topic, and messages committed");
+    let again = "select count(*) from seriatim.outbox o join seriatim.lane l using (topic, partition) \
+         where (o.batch, o.idx) > (l.relayed_batch, l.relayed_index)";
+    assert_eq!(stage.database.number(again).await, Some(0), "messages that the next worker would send again");
     stage.end().await;
 }

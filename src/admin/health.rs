@@ -32,6 +32,10 @@ pub struct Readiness {
     pub reasons: Vec<String>,
     /// Where its lanes stand.
     pub lanes: Lanes,
+    /// How many seconds messages have waited for the standby; none if they need not wait for one. No reason to be unready:
+    /// a restart would wait as long, and what comes in is worked on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate_wait_seconds: Option<u64>,
 }
 
 /// The worker's health.
@@ -48,6 +52,8 @@ pub struct Health {
     /// The three counts of [`Lanes`] in one word, so that a probe never sees two of them from before a change and one
     /// from after it.
     lanes: AtomicU64,
+    /// Seconds that messages have waited for the standby, plus one; 0 without a gate.
+    gate_wait: AtomicU64,
 }
 
 impl Health {
@@ -63,6 +69,7 @@ impl Health {
             store_answers: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             lanes: AtomicU64::new(0),
+            gate_wait: AtomicU64::new(0),
         }
     }
 
@@ -97,6 +104,11 @@ impl Health {
         let Lanes { assigned, claimed, halted } = lanes;
         let word = u64::from(assigned) << 32 | u64::from(claimed) << 16 | u64::from(halted);
         self.lanes.store(word, Relaxed);
+    }
+
+    /// How long messages have waited for the standby; none without a gate.
+    pub fn gate_waits(&self, waited: Option<Duration>) {
+        self.gate_wait.store(waited.map_or(0, |waited| waited.as_secs().saturating_add(1)), Relaxed);
     }
 
     /// Whether a restart would not help.
@@ -146,7 +158,8 @@ impl Health {
         if settled < u32::from(lanes.assigned) {
             reasons.push(format!("{settled} of {} lanes are claimed or halted", lanes.assigned));
         }
-        Readiness { ready: reasons.is_empty(), reasons, lanes }
+        let gate_wait_seconds = self.gate_wait.load(Relaxed).checked_sub(1);
+        Readiness { ready: reasons.is_empty(), reasons, lanes, gate_wait_seconds }
     }
 }
 

@@ -33,7 +33,7 @@ pub use self::{
     lanes::{Batch, Dedupe, Lanes, Quarantine, Reorder, Writers},
     problem::{Origin, Problem, Problems},
     process::{Http, Log, LogFormat, Shutdown},
-    relay::{Relay, Retention, Retry},
+    relay::{Gate, Relay, Retention, Retry},
     saga::Saga,
     topics::Topics,
     value::Secret,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Config, Origin, Problem, reader::Reader};
+use super::{Backend, Config, Gate, Origin, Problem, reader::Reader};
 
 /// A rule between keys.
 struct Relation {
@@ -13,7 +13,7 @@ struct Relation {
 
 /// Every rule that is broken among keys that were read without a problem of their own.
 pub(super) fn check(config: &Config, reader: &Reader) -> Vec<Problem> {
-    let broken = times(config).into_iter().chain(sizes(config)).filter(|relation| !relation.holds);
+    let broken = times(config).into_iter().chain(gate(config)).chain(sizes(config)).filter(|relation| !relation.holds);
     let sound = broken.filter(|relation| relation.keys.iter().all(|key| reader.is_sound(key)));
     let origin = |keys: &[&str]| keys.iter().map(|key| reader.origin(key)).max().unwrap_or(Origin::Default);
     let value = |key: &str| {
@@ -81,6 +81,22 @@ fn times(config: &Config) -> Vec<Relation> {
             holds: lanes.claim_pause_min <= lanes.claim_pause_max,
             keys: &["lanes.claim_pause_min", "lanes.claim_pause_max"],
             why: "the shortest pause must not be longer than the longest",
+        },
+    ]
+}
+
+fn gate(config: &Config) -> Vec<Relation> {
+    let Config { relay, database, .. } = config;
+    vec![
+        Relation {
+            holds: relay.gate == Gate::Off || database.backend == Backend::Postgres,
+            keys: &["relay.gate", "database.url"],
+            why: "a file has no standby, and the relay would wait for ever",
+        },
+        Relation {
+            holds: relay.gate == Gate::Standby || relay.gate_standby.is_none(),
+            keys: &["relay.gate", "relay.gate_standby"],
+            why: "a standby is named and nothing waits for it",
         },
     ]
 }

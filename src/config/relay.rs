@@ -2,11 +2,20 @@
 
 use std::time::Duration;
 
-use super::reader::Reader;
+use super::{reader::Reader, value};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
+
+/// What a message waits for before it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// For its commit.
+    Off,
+    /// For its commit on the standby that would take over, too.
+    Standby,
+}
 
 /// The way of messages from the outbox to Kafka.
 #[derive(Clone, Debug)]
@@ -28,6 +37,14 @@ pub struct Relay {
     /// How often each lane looks whether what the brokers acknowledged has come to the lanes that it was sent to. Default
     /// 10 s; what has not, though its receiver has read further, is sent again after two or three looks.
     pub resend_interval: Duration,
+    /// What a message waits for: `off`, its commit; `standby`, its commit on the standby that would take over, so that a
+    /// failover loses nothing that was sent. Default `off`; with `standby` and no standby connected nothing is sent.
+    pub gate: Gate,
+    /// The `application_name` of that standby in `pg_stat_replication`; the least of several counts. Default: none, those
+    /// of `synchronous_standby_names`.
+    pub gate_standby: Option<String>,
+    /// Pause between two questions how far the standby is, while something waits. Default 10 ms.
+    pub gate_poll: Duration,
 }
 
 impl Relay {
@@ -41,6 +58,14 @@ impl Relay {
             message_bytes_max: area.bytes("message_bytes_max", 1_000_000, 1 << 10..=100 << 20),
             retry_backoff_min: area.duration("retry_backoff_min", Duration::from_millis(100), shortest..=longest),
             retry_backoff_max: area.duration("retry_backoff_max", 10 * SECOND, shortest..=longest),
+            gate: area.choice("gate", &[("off", Gate::Off), ("standby", Gate::Standby)]),
+            gate_standby: area.read(
+                "gate_standby",
+                None,
+                |value| value::text(value).map(|name| Some(name).filter(|name| !name.is_empty())),
+                |name| name.clone().unwrap_or_default(),
+            ),
+            gate_poll: area.duration("gate_poll", Duration::from_millis(10), shortest..=10 * SECOND),
             resend_interval: area.duration("resend_interval", 10 * SECOND, SECOND / 10..=DAY),
         }
     }

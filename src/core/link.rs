@@ -145,7 +145,8 @@ impl Lane {
 
     fn halt_at_fork(&mut self, known: &LinkIn, link: &Link, expected: &[u8]) {
         let digest = link.digest.map(|digest| hex(&digest)).unwrap_or_default();
-        let timeline = |timeline: Option<i64>| timeline.map_or("none".to_owned(), |timeline| timeline.to_string());
+        let timeline =
+            |timeline: Option<i64>| timeline.map_or_else(|| "none".to_owned(), |timeline| timeline.to_string());
         self.batch.halt = Some(Halt::Fork(format!(
             "message {} of link {link} has digest {digest}, where {} is expected after message {} was taken: the sender \
              has lost what it had sent and gone on differently (its timeline: {}, that of the last one taken: {}); \

@@ -24,7 +24,7 @@ use crate::{
         table::{Key, Row, Table, Value, Want},
     },
     store::{
-        Committed, Error, Session, Store,
+        Committed, Error, Replicated, Session, Standby, Store,
         merge::{self, TableWrites},
     },
 };
@@ -41,6 +41,10 @@ pub struct MemoryStore {
 #[derive(Clone, Debug)]
 struct Data {
     timeline: i64,
+    /// Commits on this timeline and those before it.
+    commits: i64,
+    /// How many of them the standby has; none if there is no standby.
+    flushed: Option<i64>,
     lanes: BTreeMap<LaneId, LaneRow>,
     topics: BTreeMap<String, i32>,
     tables: Tables,
@@ -53,7 +57,14 @@ pub struct Snapshot(Data);
 impl MemoryStore {
     /// An empty store with this identity; `clock` tells microseconds since the epoch.
     pub fn new(identity: &str, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
-        let data = Data { timeline: 1, lanes: BTreeMap::new(), topics: BTreeMap::new(), tables: Tables::default() };
+        let data = Data {
+            timeline: 1,
+            commits: 0,
+            flushed: None,
+            lanes: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            tables: Tables::default(),
+        };
         Self { identity: identity.into(), clock: Arc::new(clock), data: Arc::new(Mutex::new(data)) }
     }
 
@@ -67,7 +78,13 @@ impl MemoryStore {
     /// begins.
     pub fn restore(&self, earlier: Snapshot) {
         let mut data = self.data();
-        *data = Data { timeline: data.timeline + 1, ..earlier.0 };
+        *data = Data { timeline: data.timeline + 1, flushed: None, ..earlier.0 };
+    }
+
+    /// The standby has all that is committed now; or it is gone.
+    pub fn replicate(&self, connected: bool) {
+        let mut data = self.data();
+        data.flushed = connected.then_some(data.commits);
     }
 
     /// The rows of the lanes, in their order.
@@ -180,6 +197,7 @@ impl Session for MemorySession {
         if lacks(Safeguard::OneTransaction) && self.statements % 5 == 0 {
             return Err(Error::Retry("the second transaction has failed".to_owned()));
         }
+        data.commits += 1;
         for commit in sorted {
             if let Some(row) = data.lanes.get_mut(&commit.lane) {
                 row.fence.batch += 1;
@@ -226,6 +244,12 @@ impl Session for MemorySession {
         bound.push(upto.clone());
         merge::check_key(table, &bound)?;
         Ok(self.store.data().tables.trim(table, &bound, limit))
+    }
+
+    async fn replicated(&mut self, _standby: &Standby) -> Result<Replicated, Error> {
+        self.statements += 1;
+        let data = self.store.data();
+        Ok(Replicated { committed: data.commits, flushed: data.flushed, waits_for: "a simulated standby".to_owned() })
     }
 
     fn timeline(&self) -> i64 {

@@ -36,7 +36,7 @@ const ROLLBACK: &str = "rollback";
 pub(super) struct Open {
     pub(super) connection: PgConnection,
     pub(super) sent: u64,
-    /// The server's timeline. A connection never sees it change: the server ends them all before it takes over.
+    /// The server's timeline; 0 for a server that was a standby then. Only a standby's changes while a connection lasts.
     pub(super) timeline: i64,
     reply_timeout: Duration,
 }

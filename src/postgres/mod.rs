@@ -10,6 +10,7 @@ mod connection;
 mod error;
 mod load;
 pub mod migrate;
+mod replicated;
 mod session;
 mod sql;
 mod trim;

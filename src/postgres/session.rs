@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{Address, claim, commit, connection::Open, load, sql::Statements, trim};
+use super::{Address, claim, commit, connection::Open, load, replicated, sql::Statements, trim};
 use crate::{
     core::{
         fence::{LaneCommit, LaneRow, Position},
         record::LaneId,
         table::{Key, Row, Table, Value, Want},
     },
-    store::{Committed, Error, Session},
+    store::{Committed, Error, Replicated, Session, Standby},
 };
 
 /// A connection of its own, made anew after every error.
@@ -94,6 +94,10 @@ impl Session for PostgresSession {
 
     async fn trim(&mut self, table: &'static Table, prefix: &Key, upto: &Value, limit: i64) -> Result<u64, Error> {
         lend!(self, |open| trim::trim(open, &mut self.statements, table, prefix, upto, limit))
+    }
+
+    async fn replicated(&mut self, standby: &Standby) -> Result<Replicated, Error> {
+        lend!(self, |open| replicated::replicated(open, standby))
     }
 
     fn timeline(&self) -> i64 {

@@ -13,7 +13,7 @@ use crate::{
         record::LaneId,
         table::{Change, Key, Row, Table, Value, Want},
     },
-    store::{Committed, Error, Session, Store},
+    store::{Committed, Error, Replicated, Session, Standby, Store},
 };
 
 /// The world's store as one process sees it.
@@ -182,6 +182,13 @@ impl Session for FarSession {
     async fn trim(&mut self, table: &'static Table, prefix: &Key, upto: &Value, limit: i64) -> Result<u64, Error> {
         self.line.go().await?;
         let answer = self.near.trim(table, prefix, upto, limit).await;
+        self.line.back().await;
+        answer
+    }
+
+    async fn replicated(&mut self, standby: &Standby) -> Result<Replicated, Error> {
+        self.line.go().await?;
+        let answer = self.near.replicated(standby).await;
         self.line.back().await;
         answer
     }

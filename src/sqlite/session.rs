@@ -11,7 +11,7 @@ use crate::{
         record::LaneId,
         table::{Key, Row, Table, Value, Want},
     },
-    store::{Committed, Error, Session},
+    store::{Committed, Error, Replicated, Session, Standby},
 };
 
 /// A session. What it keeps is its statements' texts and their number; the connection is everyone's.
@@ -86,6 +86,11 @@ impl Session for SqliteSession {
 
     async fn trim(&mut self, table: &'static Table, prefix: &Key, upto: &Value, limit: i64) -> Result<u64, Error> {
         lend!(self, |open| trim::trim(open, &mut self.statements, table, prefix, upto, limit))
+    }
+
+    async fn replicated(&mut self, _standby: &Standby) -> Result<Replicated, Error> {
+        // A file has no standby: whoever waits for one waits for ever, and the configuration refuses it.
+        Ok(Replicated { committed: 0, flushed: None, waits_for: String::new() })
     }
 
     fn timeline(&self) -> i64 {

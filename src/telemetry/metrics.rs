@@ -35,6 +35,8 @@ const ACKNOWLEDGED: Name =
     ("seriatim_relay_acknowledged_total", "Messages that the brokers acknowledged, by destination topic.");
 const RESENT: Name =
     ("seriatim_relay_resent_total", "Acknowledged messages that were lost and are sent again, by destination topic.");
+const GATE_WAIT: Name =
+    ("seriatim_relay_gate_wait_seconds", "How long messages have waited without a break for the standby.");
 const IN_FLIGHT: Name = ("seriatim_relay_in_flight_bytes", "Bytes sent and not acknowledged.");
 const UNSENT_AGE: Name =
     ("seriatim_relay_oldest_unsent_seconds", "Age of the oldest message that is not acknowledged.");
@@ -87,6 +89,7 @@ pub struct Metrics {
     acknowledged: IntCounterVec,
     resent: IntCounterVec,
     in_flight: IntGauge,
+    gate_wait: Gauge,
     unsent_age: Gauge,
     rebalances: IntCounter,
     stalls: IntCounter,
@@ -133,6 +136,7 @@ impl Metrics {
             acknowledged: new.counters(ACKNOWLEDGED, &["topic"]),
             resent: new.counters(RESENT, &["topic"]),
             in_flight: new.register(IntGauge::new(IN_FLIGHT.0, IN_FLIGHT.1).expect(CONSTANT)),
+            gate_wait: new.register(Gauge::new(GATE_WAIT.0, GATE_WAIT.1).expect(CONSTANT)),
             unsent_age: new.register(Gauge::new(UNSENT_AGE.0, UNSENT_AGE.1).expect(CONSTANT)),
             rebalances: new.counter(REBALANCES),
             stalls: new.counter(STALLS),
@@ -271,6 +275,11 @@ impl Metrics {
     /// Age of the oldest message that is not acknowledged; zero if there is none.
     pub fn relay_oldest_unsent(&self, age: Duration) {
         self.unsent_age.set(age.as_secs_f64());
+    }
+
+    /// How long messages have waited for the standby; zero if none waits.
+    pub fn relay_gate_wait(&self, waited: Duration) {
+        self.gate_wait.set(waited.as_secs_f64());
     }
 
     /// The group was rebalanced.

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{resend::Watch, slot::Shown};
+use super::{gate::Passage, resend::Watch, slot::Shown};
 use crate::{
     core::{
         fence::Position,
@@ -70,6 +70,8 @@ pub(super) struct Outgoing {
     pub(super) watched: BTreeMap<LaneId, Watch>,
     /// What is sent again, though it was acknowledged before.
     pub(super) resent: BTreeSet<Position>,
+    /// How far they may be sent.
+    pub(super) passage: Passage,
 }
 
 /// Messages of one lane that wait behind one without acknowledgement, at most: small ones are bounded too.
@@ -77,7 +79,7 @@ const WINDOW_MAX: usize = 100_000;
 
 impl Outgoing {
     /// From what the lane's row says is acknowledged; whatever stands in the table after that is sent first.
-    pub(super) fn new(relayed: Position, shown: Arc<Shown>) -> Self {
+    pub(super) fn new(relayed: Position, shown: Arc<Shown>, gated: bool) -> Self {
         Self {
             shown,
             links: BTreeMap::new(),
@@ -89,6 +91,7 @@ impl Outgoing {
             queued_bytes: 0,
             watched: BTreeMap::new(),
             resent: BTreeSet::new(),
+            passage: Passage::new(gated, relayed),
         }
     }
 
@@ -221,6 +224,31 @@ impl Outgoing {
         self.resent.clear();
     }
 
+    /// A look at the standby covers what is queued now. Whether that is anything new.
+    pub(super) fn cover(&mut self, look: u64) -> bool {
+        self.passage.cover(self.queued, look)
+    }
+
+    /// Whether all that is queued may go.
+    pub(super) fn is_let_go(&self) -> bool {
+        self.queued <= self.passage.upto
+    }
+
+    /// Throws away what may not go yet: it is read from the table again, if it is there still.
+    pub(super) fn distrust(&mut self) {
+        let upto = self.passage.upto;
+        self.passage.forget();
+        self.window.retain(|queued| queued.position <= upto);
+        for link in self.links.values_mut() {
+            let gone = link.queue.iter().filter(|message| message.position > upto).map(Message::bytes).sum();
+            self.queued_bytes = self.queued_bytes.saturating_sub(gone);
+            link.queue.retain(|message| message.position <= upto);
+        }
+        self.queued = self.queued.min(upto);
+        self.committed = self.queued;
+        self.behind = true;
+    }
+
     /// How long the oldest message here has waited for its acknowledgement.
     pub(super) fn oldest(&self) -> Duration {
         self.window.front().map_or(Duration::ZERO, |queued| queued.since.elapsed())
@@ -255,7 +283,7 @@ mod tests {
     }
 
     fn outgoing() -> Outgoing {
-        let mut outgoing = Outgoing::new(Position::default(), Arc::new(Shown::default()));
+        let mut outgoing = Outgoing::new(Position::default(), Arc::new(Shown::default()), false);
         outgoing.read(Vec::new(), true);
         outgoing
     }
@@ -274,7 +302,7 @@ mod tests {
 
     #[test]
     fn what_is_handed_over_while_behind_is_read_from_the_table() {
-        let mut outgoing = Outgoing::new(Position::default(), Arc::new(Shown::default()));
+        let mut outgoing = Outgoing::new(Position::default(), Arc::new(Shown::default()), false);
         outgoing.hand(vec![message(2, 0)], 10_000);
         assert!(outgoing.links.is_empty());
         assert!(outgoing.read(vec![message(1, 0)], true));

@@ -6,6 +6,7 @@
 mod chance;
 mod claim;
 pub mod clock;
+mod gate;
 mod gather;
 mod link;
 mod load;

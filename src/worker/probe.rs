@@ -36,10 +36,11 @@ impl Relay {
         let Some((opening, outgoing)) = self.lanes.get_mut(id).filter(|_| due && !self.prober_broken) else {
             return Ok(false);
         };
+        let upto = outgoing.passage.upto;
         let Some(link) = outgoing.links.get_mut(to).filter(|link| !link.probing && link.bytes_in_flight == 0) else {
             return Ok(false);
         };
-        let Some(message) = link.queue.front() else { return Ok(false) };
+        let Some(message) = link.queue.front().filter(|message| message.position <= upto) else { return Ok(false) };
         let Some(prober) = &self.prober else { return Ok(false) };
         match prober.send(message, self.next_tag) {
             Ok(()) => {}

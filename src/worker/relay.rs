@@ -14,13 +14,14 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::Instant,
 };
 
 use super::{
+    gate::Gate,
     link::{Flight, Outgoing},
-    resend::Ends,
+    resend::{ASKS_MAX, Ends},
     slot::Shown,
     writer::Shared,
 };
@@ -41,7 +42,8 @@ use crate::{
 #[derive(Debug)]
 enum Order {
     Open(LaneId, Position, Arc<Shown>),
-    Hand(LaneId, Arc<Shown>, Vec<Message>),
+    /// Messages of a batch that was committed on this timeline.
+    Hand(LaneId, Arc<Shown>, Vec<Message>, i64),
     /// Messages up to here are committed, and were too many to be handed over.
     Leave(LaneId, Arc<Shown>, Position),
     Close(LaneId, Arc<Shown>),
@@ -65,15 +67,15 @@ impl Handle {
         self.send(Order::Open(lane.id().clone(), lane.relayed(), Arc::clone(shown)));
     }
 
-    /// A lane's batch is durable. `shown` says in which opening of the lane.
-    pub(super) fn hand(&self, lane: &LaneId, shown: &Arc<Shown>, messages: Vec<Message>) {
+    /// A lane's batch is durable. `shown` says in which opening of the lane, `timeline` on which timeline of the store.
+    pub(super) fn hand(&self, lane: &LaneId, shown: &Arc<Shown>, messages: Vec<Message>, timeline: i64) {
         let Some(last) = messages.last().map(|message| message.position) else { return };
         let bytes = bytes_of(&messages);
         if self.handed.fetch_add(bytes, Ordering::AcqRel) > self.handed_max {
             self.handed.fetch_sub(bytes, Ordering::AcqRel);
             return self.send(Order::Leave(lane.clone(), Arc::clone(shown), last));
         }
-        self.send(Order::Hand(lane.clone(), Arc::clone(shown), messages));
+        self.send(Order::Hand(lane.clone(), Arc::clone(shown), messages, timeline));
     }
 
     /// This opening of the lane has ended: nothing more of it is sent.
@@ -126,6 +128,8 @@ pub(super) struct Relay {
     pub(super) to_look: Vec<LaneId>,
     pub(super) ends: mpsc::UnboundedReceiver<Ends>,
     pub(super) answering: mpsc::UnboundedSender<Ends>,
+    pub(super) asks: Arc<Semaphore>,
+    pub(super) gate: Option<Gate>,
 }
 
 /// How long reports of a purged producer are waited for.
@@ -142,10 +146,12 @@ pub(super) async fn start(shared: Shared) -> anyhow::Result<(Handle, tokio::task
 }
 
 impl Relay {
-    fn new(shared: Shared, session: Box<dyn Session>) -> (Handle, Self) {
+    pub(super) fn new(shared: Shared, session: Box<dyn Session>) -> (Handle, Self) {
         let (orders, received) = mpsc::unbounded_channel();
         let (reporting, reports) = mpsc::unbounded_channel();
         let (answering, ends) = mpsc::unbounded_channel();
+        let settings = &shared.settings;
+        let gate = settings.gate.clone().map(|standby| Gate::new(standby, settings.gate_poll, &*session));
         let (handed, handed_max) = (Arc::new(AtomicUsize::new(0)), shared.settings.queue_bytes_max);
         let relay = Self {
             shared,
@@ -169,15 +175,15 @@ impl Relay {
             to_look: Vec::new(),
             ends,
             answering,
+            asks: Arc::new(Semaphore::new(ASKS_MAX)),
+            gate,
         };
         (Handle { orders, handed, handed_max }, relay)
     }
 
     async fn run(mut self) -> Result<(), String> {
         loop {
-            while let Ok(order) = self.orders.try_recv() {
-                self.obey(order);
-            }
+            self.hear();
             while let Ok(report) = self.reports.try_recv() {
                 self.take_report(report);
             }
@@ -188,6 +194,7 @@ impl Relay {
                 self.replace_prober().await;
             }
             let read = self.read_tables().await? | self.look_for_losses().await?;
+            self.look_at_standby().await?;
             let sent = match self.send_all() {
                 Ok(sent) => sent,
                 Err(error) => {
@@ -210,8 +217,16 @@ impl Relay {
         }
     }
 
+    /// Takes the orders that have come.
+    pub(super) fn hear(&mut self) {
+        while let Ok(order) = self.orders.try_recv() {
+            self.obey(order);
+        }
+    }
+
     /// Waits for an order, a report, or a moment. False: everybody else is gone.
     async fn wait(&mut self) -> bool {
+        let pause = self.gate.as_ref().and_then(Gate::pause).unwrap_or(WAIT_MAX).min(WAIT_MAX);
         tokio::select! {
             biased;
             order = self.orders.recv() => match order {
@@ -225,7 +240,7 @@ impl Relay {
                 report.into_iter().for_each(|report| self.take_report(report));
                 true
             }
-            () = tokio::time::sleep(WAIT_MAX) => true,
+            () = tokio::time::sleep(pause) => true,
         }
     }
 
@@ -233,7 +248,7 @@ impl Relay {
         match order {
             Order::Open(lane, relayed, shown) => {
                 self.next_opening += 1;
-                self.lanes.insert(lane, (self.next_opening, Outgoing::new(relayed, shown)));
+                self.lanes.insert(lane, (self.next_opening, Outgoing::new(relayed, shown, self.gate.is_some())));
             }
             // Another writer may have opened the lane meanwhile: what an earlier opening has committed was in the
             // table before that, and its end is not the end of the later one.
@@ -243,11 +258,15 @@ impl Relay {
                     outgoing.leave(last);
                 }
             }
-            Order::Hand(lane, shown, messages) => {
+            Order::Hand(lane, shown, messages, timeline) => {
+                let trusted = self.trusts(timeline);
                 self.handed.fetch_sub(bytes_of(&messages), Ordering::AcqRel);
                 let outgoing = self.lanes.get_mut(&lane).map(|(_, outgoing)| outgoing);
                 if let Some(outgoing) = outgoing.filter(|outgoing| Arc::ptr_eq(&outgoing.shown, &shown)) {
-                    outgoing.hand(messages, self.shared.settings.queue_bytes_max);
+                    match messages.last().map(|message| message.position) {
+                        Some(last) if !trusted => outgoing.leave(last),
+                        _ => outgoing.hand(messages, self.shared.settings.queue_bytes_max),
+                    }
                 }
             }
             Order::Close(lane, shown) => {
@@ -351,6 +370,9 @@ impl Relay {
         self.shared.metrics.relay_in_flight(bytes.sum());
         let oldest = self.lanes.values().map(|(_, outgoing)| outgoing.oldest()).max();
         self.shared.metrics.relay_oldest_unsent(oldest.unwrap_or_default());
+        let waited = self.gate.as_ref().map(Gate::waited);
+        self.shared.metrics.relay_gate_wait(waited.unwrap_or_default());
+        self.shared.health.gate_waits(waited);
     }
 }
 

@@ -7,12 +7,7 @@ use std::{
 
 use super::{Handle, Relay};
 use crate::{
-    core::{
-        fence::{Fence, LaneRow, Position},
-        lane::Lane,
-        message::Message,
-        record::LaneId,
-    },
+    core::{fence::Position, message::Message, record::LaneId},
     memory::MemoryStore,
     store::Store,
     worker::{slot::Shown, testing},
@@ -40,53 +35,35 @@ async fn relay() -> (Handle, Relay) {
     Relay::new(testing::shared(store), session)
 }
 
-fn lane(shared: &crate::worker::writer::Shared) -> Lane {
-    let row = LaneRow {
-        lane: id(),
-        fence: Fence { next_offset: 0, epoch: 1, token: "t".to_owned(), batch: 9 },
-        incarnation: 1,
-        last: None,
-        relayed: Position::default(),
-        owner: "w".to_owned(),
-    };
-    Lane::new(row, 1, Arc::clone(&shared.catalog), Arc::clone(&shared.limits))
-}
-
-fn hear(relay: &mut Relay) {
-    while let Ok(order) = relay.orders.try_recv() {
-        relay.obey(order);
-    }
-}
-
 #[tokio::test]
 async fn an_earlier_opening_that_ends_late_does_not_end_a_later_one() {
     let (handle, mut relay) = relay().await;
-    let lane = lane(&relay.shared);
+    let lane = testing::lane(&relay.shared, id());
     let (first, second) = (Arc::new(Shown::default()), Arc::new(Shown::default()));
     // The first writer is in a long transaction when its lane is taken away and given to the second.
     handle.open(&lane, &first);
     handle.open(&lane, &second);
     handle.close(&id(), &first);
-    hear(&mut relay);
+    relay.hear();
     assert!(relay.lanes.contains_key(&id()), "nothing of the lane would be sent any more");
     handle.close(&id(), &second);
-    hear(&mut relay);
+    relay.hear();
     assert!(relay.lanes.is_empty());
 }
 
 #[tokio::test]
 async fn what_an_earlier_opening_hands_over_late_is_left_to_the_table() {
     let (handle, mut relay) = relay().await;
-    let lane = lane(&relay.shared);
+    let lane = testing::lane(&relay.shared, id());
     let (first, second) = (Arc::new(Shown::default()), Arc::new(Shown::default()));
     handle.open(&lane, &first);
     handle.open(&lane, &second);
-    hear(&mut relay);
+    relay.hear();
     // The second has read the table, the first one's last batch included.
     relay.lanes.get_mut(&id()).unwrap().1.read(vec![message(1), message(2)], true);
-    handle.hand(&id(), &second, vec![message(3)]);
-    handle.hand(&id(), &first, vec![message(2)]);
-    hear(&mut relay);
+    handle.hand(&id(), &second, vec![message(3)], 1);
+    handle.hand(&id(), &first, vec![message(2)], 1);
+    relay.hear();
     let queued: Vec<i64> =
         relay.lanes[&id()].1.links[&message(1).to].queue.iter().map(|message| message.position.batch).collect();
     assert_eq!(queued, [1, 2, 3]);
@@ -109,18 +86,18 @@ async fn a_partition_that_refuses_is_left_alone_longer_each_time_and_the_others_
 #[tokio::test]
 async fn what_the_relay_has_no_time_to_take_is_left_to_the_table() {
     let (handle, mut relay) = relay().await;
-    let lane = lane(&relay.shared);
+    let lane = testing::lane(&relay.shared, id());
     let shown = Arc::new(Shown::default());
     handle.open(&lane, &shown);
-    hear(&mut relay);
+    relay.hear();
     relay.lanes.get_mut(&id()).unwrap().1.read(Vec::new(), true);
     // The relay waits for a broker; the writers commit on.
     let large = |batch| Message { value: Some(vec![0; 1 << 20]), ..message(batch) };
     for batch in 1..=64 {
-        handle.hand(&id(), &shown, vec![large(batch)]);
+        handle.hand(&id(), &shown, vec![large(batch)], 1);
     }
     assert!(handle.handed.load(Ordering::Acquire) <= handle.handed_max + (2 << 20), "memory has no bound");
-    hear(&mut relay);
+    relay.hear();
     assert_eq!(handle.handed.load(Ordering::Acquire), 0);
     let outgoing = &mut relay.lanes.get_mut(&id()).unwrap().1;
     assert!(outgoing.behind);

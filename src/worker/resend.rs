@@ -35,24 +35,30 @@ pub(super) struct Watch {
     end: Option<i64>,
     /// The oldest record of the partition, as of the last answer.
     low: i64,
+    /// The brokers are being asked.
+    asking: bool,
     /// How often the whole outbox was searched for it in vain.
     gone: u32,
 }
 
 /// The answer of the brokers for a link: its sender and receiver, the message that was missing, the oldest offset of
-/// the receiver's partition and the one after its newest.
-pub(super) type Ends = (LaneId, LaneId, i64, (i64, i64));
+/// the receiver's partition and the one after its newest, if they told.
+pub(super) type Ends = (LaneId, LaneId, i64, Option<(i64, i64)>);
 
+/// Questions to the brokers at the same time.
+pub(super) const ASKS_MAX: usize = 4;
 /// Pages of the outbox that one look searches at most: the rest is searched at the next.
 const PAGES_MAX: usize = 16;
 
 impl Relay {
     /// Looks after the links of one lane, if it is time. Whether it did; an error ends the process.
     pub(super) async fn look_for_losses(&mut self) -> Result<bool, String> {
-        while let Ok((from, to, missing, (low, end))) = self.ends.try_recv() {
-            let watch = self.lanes.get_mut(&from).and_then(|(_, outgoing)| outgoing.watched.get_mut(&to));
-            if let Some(watch) = watch.filter(|watch| watch.missing == missing) {
-                watch.end = watch.end.or(Some(end));
+        while let Ok((from, to, missing, ends)) = self.ends.try_recv() {
+            let Some(watch) = self.watch(&from, &to).filter(|watch| watch.missing == missing) else { continue };
+            watch.asking = false;
+            if let Some((low, end)) = ends {
+                // A partition that has become shorter has lost what was behind its end.
+                watch.end = Some(watch.end.map_or(end, |known| known.min(end)));
                 watch.low = low;
             }
         }
@@ -193,14 +199,18 @@ impl Relay {
     }
 
     /// Asks the brokers, beside the sending: they may take long to answer.
-    fn ask_ends(&self, id: &LaneId, to: &LaneId, missing: i64) {
-        let (broker, answering) = (self.shared.broker.clone(), self.answering.clone());
+    fn ask_ends(&mut self, id: &LaneId, to: &LaneId, missing: i64) {
+        let Some(watch) = self.watch(id, to) else { return };
+        if std::mem::replace(&mut watch.asking, true) {
+            return;
+        }
+        let (broker, answering, asks) = (self.shared.broker.clone(), self.answering.clone(), self.asks.clone());
         let (timeout, id, to) = (self.shared.settings.metadata_timeout, id.clone(), to.clone());
         tokio::spawn(async move {
-            // Without an answer the next look asks again.
-            if let Ok(ends) = broker.watermarks(&to, timeout).await {
-                let _gone = answering.send((id, to, missing, ends));
-            }
+            // Never closed, so a permit is always given in the end.
+            let _permit = asks.acquire_owned().await;
+            let ends = broker.watermarks(&to, timeout).await.ok();
+            let _gone = answering.send((id, to, missing, ends));
         });
     }
 

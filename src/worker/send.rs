@@ -12,12 +12,13 @@ impl Relay {
         let mut sent = false;
         let (mut refused, mut probes) = (Vec::new(), Vec::new());
         for (id, (opening, outgoing)) in &mut self.lanes {
+            let upto = outgoing.passage.upto;
             for (to, link) in &mut outgoing.links {
                 if self.refusing.contains_key(to) || link.probing {
                     probes.push((id.clone(), to.clone()));
                     continue;
                 }
-                while let Some(message) = link.queue.front() {
+                while let Some(message) = link.queue.front().filter(|message| message.position <= upto) {
                     let bytes = message.bytes();
                     if link.bytes_in_flight > 0 && link.bytes_in_flight + bytes > link_bytes_max {
                         break;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::{
-    config::{Config, GroupProtocol},
+    config::{Config, Gate, GroupProtocol},
     core::limits::Limits,
     kafka,
+    store::Standby,
 };
 
 /// What the tasks of a worker go by.
@@ -35,6 +36,8 @@ pub struct Settings {
     pub(super) relay_retry_min: Duration,
     pub(super) relay_retry_max: Duration,
     pub(super) resend_interval: Duration,
+    pub(super) gate: Option<Standby>,
+    pub(super) gate_poll: Duration,
     pub(super) commit_interval: Duration,
     pub(super) metadata_timeout: Duration,
     pub(super) shutdown_deadline: Duration,
@@ -69,10 +72,20 @@ impl Settings {
             relay_retry_min: config.relay.retry_backoff_min,
             relay_retry_max: config.relay.retry_backoff_max,
             resend_interval: config.relay.resend_interval,
+            gate: gate(config),
+            gate_poll: config.relay.gate_poll,
             commit_interval: config.kafka.commit_interval,
             metadata_timeout: config.kafka.metadata_timeout,
             shutdown_deadline: config.shutdown.deadline,
         }
+    }
+}
+
+/// Which standby the relay waits for, if it waits for one.
+fn gate(config: &Config) -> Option<Standby> {
+    match config.relay.gate {
+        Gate::Off => None,
+        Gate::Standby => Some(config.relay.gate_standby.clone().map_or(Standby::Synchronous, Standby::Named)),
     }
 }
 

@@ -3,14 +3,17 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 
 use super::{
     chance::Chance,
     relay,
     router::Router,
     settings::{self, Settings},
-    writer::{Handle, Order, Shared, Writer},
+    writer::{Ending, Handle, Order, Shared, Writer},
 };
 use crate::{
     admin::Health,
@@ -20,7 +23,7 @@ use crate::{
     failpoint::{self, Point},
     failure::Unreachable,
     kafka::Cluster,
-    store::Store,
+    store::{Session, Standby, Store},
     telemetry::Metrics,
 };
 
@@ -92,6 +95,9 @@ pub async fn run_on(
     let settings = Arc::new(Settings::of(config, environment.owner));
     let mut session = environment.store.session().await.context("opening the store")?;
     let identity = session.identity().await?;
+    if let Some(standby) = &settings.gate {
+        check_gate(&mut *session, standby).await?;
+    }
     let catalog = count_partitions(catalog, &*broker, &mut *session, settings.metadata_timeout).await?;
     drop(session);
     compare_retention(&catalog, &*broker, config.dedupe.window, settings.metadata_timeout).await?;
@@ -107,6 +113,25 @@ pub async fn run_on(
     };
     tracing::info!(store = %identity, group = %config.kafka.group_id, "the worker starts");
     serve(shared, identity, shutdown).await
+}
+
+/// Says what the relay waits for before it sends.
+async fn check_gate(session: &mut dyn Session, standby: &Standby) -> anyhow::Result<()> {
+    let found = session.replicated(standby).await.context("asking how far the standby is")?;
+    let connected = found.flushed.is_some();
+    match standby {
+        Standby::Synchronous if found.waits_for.is_empty() => bail!(
+            "relay.gate is standby and names none, and the database waits for none: set its synchronous_standby_names, or \
+             relay.gate_standby"
+        ),
+        Standby::Synchronous => {
+            tracing::info!(standbys = %found.waits_for, connected, "messages wait until the synchronous standbys have flushed their commit");
+        }
+        Standby::Named(name) => {
+            tracing::info!(standby = %name, connected, "messages wait until the standby has flushed their commit");
+        }
+    }
+    Ok(())
 }
 
 async fn serve(shared: Shared, identity: String, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
@@ -153,23 +178,38 @@ async fn stop(
 ) {
     failpoint::reach(Point::Stopping);
     tracing::info!("the worker drains");
+    let (mut finished, mut waiting) = (Vec::new(), Vec::new());
     for writer in &writers {
+        let (finishes, has_finished) = oneshot::channel();
+        let (sends, sent) = oneshot::channel::<()>();
         // A writer that has ended needs no order.
-        let _ended = writer.orders.send(Order::Stop);
+        let _ended = writer.orders.send(Order::Stop(Ending { finished: finishes, sent }));
+        finished.push(has_finished);
+        waiting.push(sends);
     }
     let drained = async {
-        for task in tasks {
+        for finished in finished {
             // A writer that has panicked has nothing to finish.
-            let _panicked = task.await;
+            let _panicked = finished.await;
         }
         failpoint::reach(Point::WritersEnded);
         relay.finish().await;
     };
-    // Two thirds for our own work, a quarter for leaving the group, and before both what the process itself needs
-    // to end. The store's calls may be cut here: the process ends, and with it their connections.
+    // Two thirds for our own work, a twelfth for the last marks, a quarter for leaving the group, and before all what
+    // the process itself needs to end. The store's calls may be cut here: the process ends, and with it their
+    // connections.
     let deadline = deadline.saturating_sub(ENDING.min(deadline / 4));
     if tokio::time::timeout(deadline * 2 / 3, drained).await.is_err() {
         tracing::warn!("not everything was sent before the deadline; it is in the outbox");
+    }
+    drop(waiting);
+    let ended = async {
+        for task in tasks {
+            let _panicked = task.await;
+        }
+    };
+    if tokio::time::timeout(deadline / 12, ended).await.is_err() {
+        tracing::warn!("the last marks were not written before the deadline: some messages are sent once more");
     }
     failpoint::reach(Point::Drained);
     router.commit_offsets();
@@ -183,7 +223,7 @@ async fn stop(
 async fn count_partitions(
     catalog: Catalog,
     broker: &dyn Broker,
-    session: &mut dyn crate::store::Session,
+    session: &mut dyn Session,
     timeout: Duration,
 ) -> anyhow::Result<Catalog> {
     let topics: Vec<String> = catalog.all_topics().collect();

@@ -10,6 +10,11 @@ use super::{
 use crate::{
     admin::Health,
     config::{Config, Need, Sources},
+    core::{
+        fence::{Fence, LaneRow, Position},
+        lane::Lane,
+        record::LaneId,
+    },
     kafka, shop,
     store::Store,
     telemetry::Metrics,
@@ -34,4 +39,17 @@ pub(super) fn shared(store: Arc<dyn Store>) -> Shared {
         metrics: Metrics::new(),
         health: Arc::new(Health::new(Duration::from_secs(30))),
     }
+}
+
+/// A lane as it was claimed.
+pub(super) fn lane(shared: &Shared, lane: LaneId) -> Lane {
+    let row = LaneRow {
+        lane,
+        fence: Fence { next_offset: 0, epoch: 1, token: "t".to_owned(), batch: 9 },
+        incarnation: 1,
+        last: None,
+        relayed: Position::default(),
+        owner: "w".to_owned(),
+    };
+    Lane::new(row, 1, Arc::clone(&shared.catalog), Arc::clone(&shared.limits))
 }

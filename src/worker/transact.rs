@@ -178,7 +178,8 @@ impl Writer {
     fn hand_over(&self, batches: &[Batch]) {
         for batch in batches {
             if let Some(slot) = self.slots.get(&batch.lane) {
-                self.relay.hand(&batch.lane, &slot.shown, batch.decided.messages.clone());
+                let timeline = self.session.timeline();
+                self.relay.hand(&batch.lane, &slot.shown, batch.decided.messages.clone(), timeline);
             }
         }
     }
@@ -342,7 +343,7 @@ impl Writer {
         super::tell::tell(&self.shared, &id, &decided);
         if !decided.messages.is_empty() {
             failpoint::reach(Point::HandingOver);
-            self.relay.hand(&id, &slot.shown, decided.messages);
+            self.relay.hand(&id, &slot.shown, decided.messages, self.session.timeline());
             failpoint::reach(Point::HandedOver);
         }
         match halt {

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, oneshot},
     time::Instant,
 };
 
@@ -56,7 +56,16 @@ pub(super) enum Order {
     /// No record lies between what was delivered and this offset.
     Tail(LaneId, i64),
     /// Finish what is under way and end.
-    Stop,
+    Stop(Ending),
+}
+
+/// How a writer ends: what it has committed goes out first, so that the marks it leaves behind are the last ones.
+#[derive(Debug)]
+pub(super) struct Ending {
+    /// Told once nothing is committed any more.
+    pub(super) finished: oneshot::Sender<()>,
+    /// Ends when all is sent, or there is no more time for it.
+    pub(super) sent: oneshot::Receiver<()>,
 }
 
 /// What a writer tells the router.
@@ -90,6 +99,7 @@ pub(super) struct Writer {
     orders: mpsc::UnboundedReceiver<Order>,
     waker: Arc<Notify>,
     stopping: bool,
+    ending: Option<Ending>,
     commands_at: Instant,
     pub(super) trim_at: Instant,
     /// Lanes whose outbox is still to be trimmed in this round.
@@ -123,6 +133,7 @@ impl Writer {
             orders: received,
             waker: Arc::clone(&handle.waker),
             stopping: false,
+            ending: None,
             commands_at: Instant::now(),
             trim_at: Instant::now(),
             to_trim: Vec::new(),
@@ -153,6 +164,23 @@ impl Writer {
         }
         for slot in self.slots.values() {
             slot.inbox.close();
+        }
+        if let Some(Ending { finished, sent }) = self.ending.take() {
+            let _gone = finished.send(());
+            // Told or dropped, it is the time.
+            let _ended = sent.await;
+            self.write_marks().await;
+        }
+    }
+
+    /// Writes how far the brokers have acknowledged: the next owners send nothing of that again.
+    async fn write_marks(&mut self) {
+        let behind = self.slots.iter().filter(|(_, slot)| slot.shown.relayed() != slot.lane.relayed());
+        let work: Vec<_> = behind.map(|(id, _)| (id.clone(), Vec::new())).collect();
+        if !work.is_empty()
+            && let Err(error) = self.transact(work).await
+        {
+            tracing::warn!(error = %error, "the last marks are not written: some messages are sent once more");
         }
     }
 
@@ -201,7 +229,10 @@ impl Writer {
                     slot.tail = slot.tail.max(offset);
                 }
             }
-            Order::Stop => self.stopping = true,
+            Order::Stop(ending) => {
+                self.stopping = true;
+                self.ending = Some(ending);
+            }
         }
     }
 

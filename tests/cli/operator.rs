@@ -310,6 +310,10 @@ async fn an_accepted_lane_counts_nothing_twice(world: &World) {
     assert_eq!(world.show("counter visits")["row"]["value"], 5);
     world.say("lane list").ends(0).says("NEXT_OFFSET");
     world.say("lane accept activity 99 --yes").ends(1).says("no worker has ever held lane");
+    let fork = format!("lane accept-fork activity {partition} --link purchases/0 --number 2");
+    world.say(&fork).ends(2).says("give --yes");
+    world.say(&format!("{fork} --dry-run")).ends(0).says("would order link.accept");
+    world.say(&format!("{fork} --yes")).ends(1).says("refused: the lane does not stand before a fork at message 2");
 }
 
 async fn a_long_journal_shows_its_end_and_a_gap_what_it_holds(world: &World) {

@@ -13,7 +13,7 @@ use seriatim::{
         table::{Key, Row, Table, Value, Want},
     },
     shop,
-    store::{self, Committed, Error, Session, Store},
+    store::{self, Committed, Error, Replicated, Session, Standby, Store},
 };
 
 use super::{
@@ -231,6 +231,10 @@ impl Session for CountingSession {
     async fn trim(&mut self, table: &'static Table, prefix: &Key, upto: &Value, limit: i64) -> Result<u64, Error> {
         self.inner.trim(table, prefix, upto, limit).await
     }
+    async fn replicated(&mut self, standby: &Standby) -> Result<Replicated, Error> {
+        self.inner.replicated(standby).await
+    }
+
     fn timeline(&self) -> i64 {
         self.inner.timeline()
     }

@@ -49,11 +49,16 @@ pub type Wrap = fn(Arc<dyn Store>) -> Arc<dyn Store>;
 impl Stage {
     /// A fresh one, migrated.
     pub async fn new(label: &str) -> Self {
+        Self::on(postgres(), label).await
+    }
+
+    /// A fresh one on a database server of the test's own, migrated.
+    pub async fn on(server: String, label: &str) -> Self {
         // What workers in this process say; RUST_LOG chooses. The first stage of a test program sets it for all.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _set_before = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let brokers = kafka();
-        let database = Database::create(label).await;
+        let database = Database::create_on(server, label).await;
         let topics = Topics::create(&brokers, label).await;
         Worker::new(&brokers, &topics, &database).migrate();
         let producer = producer(&brokers);

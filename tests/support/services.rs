@@ -100,7 +100,11 @@ pub struct Database {
 impl Database {
     /// Creates an empty one.
     pub async fn create(label: &str) -> Self {
-        let server = postgres();
+        Self::create_on(postgres(), label).await
+    }
+
+    /// Creates an empty one on a server of the test's own.
+    pub async fn create_on(server: String, label: &str) -> Self {
         let name = unique(label).replace('-', "_");
         let admin = PgPoolOptions::new().max_connections(1).connect(&server).await.expect("connect to PostgreSQL");
         let create = AssertSqlSafe(format!("create database {name}"));
