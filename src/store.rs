@@ -1,4 +1,4 @@
-//! The one narrow face of a store: claim, load, commit, look under lock, trim.
+//! The one narrow face of a store: claim, load, commit, look under lock, trim and forget.
 //!
 //! The three implementations pass one contract suite. A session owns one connection and is used by
 //! one task; no call may be cancelled half-way (a dropped `begin` leaves an open transaction). After
@@ -8,14 +8,14 @@ pub(crate) mod merge;
 pub mod open;
 pub mod schema;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 
 use crate::core::{
     fence::{LaneCommit, LaneRow, Position},
     record::LaneId,
-    table::{Key, Row, Table, Want},
+    table::{Row, Table, Want},
 };
 
 /// The answer to [`Session::commit`].
@@ -28,6 +28,28 @@ pub enum Committed {
     },
     /// Nothing was written: these lanes failed the compare.
     Fenced(Vec<LaneId>),
+}
+
+/// What [`Session::forget`] leaves of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Only rows from before may go; microseconds since the epoch.
+    pub since: i64,
+    /// How much time a range of rows holds that goes whole, in microseconds. A store that deletes row by row has none.
+    pub range: i64,
+    /// Rows that one step deletes at most. A store that drops ranges deletes none.
+    pub rows_max: i64,
+    /// How long a step waits for those who still read an old range, before it gives up until the next time.
+    pub lock_wait: Duration,
+}
+
+/// How far [`Session::forget`] has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    /// Nothing that may go was found any more, or somebody else is at it.
+    All,
+    /// Another step may find more.
+    Part,
 }
 
 /// Why a store call failed.
@@ -110,15 +132,9 @@ pub trait Session: Send {
     /// more: those for a lane of this store stay until its `link_in` mark has reached their number.
     async fn trim_outbox(&mut self, lane: &LaneId, upto: Position, limit: i64) -> Result<u64, Error>;
 
-    /// Deletes at most `limit` rows of `table` whose key begins with `prefix` and whose next key cell is
-    /// at most `upto`; says how many.
-    async fn trim(
-        &mut self,
-        table: &'static Table,
-        prefix: &Key,
-        upto: &crate::core::table::Value,
-        limit: i64,
-    ) -> Result<u64, Error>;
+    /// Forgets what is old of a table of [`crate::core::ledger::KEPT_FOR_A_TIME`], by one bounded step, and makes room
+    /// there for what comes. Lanes go on meanwhile. Several at a time, or one that dies half-way, do no harm.
+    async fn forget(&mut self, table: &'static Table, kept: &Kept) -> Result<Forgotten, Error>;
 
     /// How far the log has come here and on a standby.
     async fn replicated(&mut self, standby: &Standby) -> Result<Replicated, Error>;

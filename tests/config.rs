@@ -246,6 +246,12 @@ fn values_that_do_not_fit_together_are_refused_with_the_reason() {
     assert!(says.contains("all requests of a capture must fit before the deadline of the charge"), "{says}");
     assert!(says.contains("saga.capture_attempts = 5"), "{says}");
     assert!(says.contains("retry.backoff_min, retry.backoff_max (flag --set): the shortest pause"), "{says}");
+    let kept = ["--set", "retention.saga=30m", "--set", "retention.journal=30s", "--set", "retention.interval=1h"];
+    assert!(refusal(&kept, &[]).contains("retention.journal (flag --set): 30s is out of bounds"));
+    let kept = ["--set", "retention.saga=30m", "--set", "retention.journal=30m", "--set", "retention.interval=1h"];
+    let says = refusal(&kept, &[]);
+    assert!(says.contains("a saga that is over must be shown for as long as an answer to it may come late"), "{says}");
+    assert!(says.contains("what may go must be looked for at least once in the time that it is kept"), "{says}");
 }
 
 #[test]

@@ -9,6 +9,8 @@
 mod database;
 #[path = "store_contract/fence.rs"]
 mod fence;
+#[path = "store_contract/forget.rs"]
+mod forget;
 #[path = "store_contract/rows.rs"]
 mod rows;
 #[path = "store_contract/schema.rs"]
@@ -70,13 +72,18 @@ contract! {
             the_number_of_statements_does_not_depend_on_the_rows,
         },
         upkeep::{
-            trim_is_bounded_and_keeps_what_is_above,
             trimmed_outbox_keeps_what_a_receiver_has_not_passed,
             trimmed_outbox_passes_over_what_is_needed,
             identity_is_stable,
             every_session_tells_the_same_timeline,
             partition_counts_are_registered_once,
             an_order_is_found_by_its_lane,
+        },
+        forget::{
+            what_is_old_goes_by_bounded_steps_and_the_rest_stays,
+            every_table_that_is_kept_for_a_time_forgets,
+            several_who_forget_do_not_disturb_each_other_or_a_lane,
+            who_dies_between_two_steps_leaves_nothing_that_stops_the_next,
         },
     }
     stores with checks: {
@@ -101,6 +108,11 @@ contract! {
             a_commit_that_ends_the_connection_is_unknown,
             a_database_that_is_gone_says_retry,
             rows_are_found_by_index,
+        },
+        forget::{
+            a_row_that_finds_no_room_makes_it,
+            a_lane_goes_on_while_an_old_range_waits_for_a_reader,
+            who_is_cut_off_half_way_is_taken_over_from,
         },
     }
 }

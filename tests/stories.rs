@@ -70,6 +70,11 @@ fn a_link_that_forks_is_not_followed() {
 }
 
 #[test]
+fn what_is_forgotten_makes_no_wrong_answer() {
+    tell("retention.txt");
+}
+
+#[test]
 fn a_checkout_ends_whole() {
     tell("checkout.txt");
 }

@@ -13,7 +13,8 @@ struct Relation {
 
 /// Every rule that is broken among keys that were read without a problem of their own.
 pub(super) fn check(config: &Config, reader: &Reader) -> Vec<Problem> {
-    let broken = times(config).into_iter().chain(gate(config)).chain(sizes(config)).filter(|relation| !relation.holds);
+    let all = times(config).into_iter().chain(gate(config)).chain(retention(config)).chain(sizes(config));
+    let broken = all.filter(|relation| !relation.holds);
     let sound = broken.filter(|relation| relation.keys.iter().all(|key| reader.is_sound(key)));
     let origin = |keys: &[&str]| keys.iter().map(|key| reader.origin(key)).max().unwrap_or(Origin::Default);
     let value = |key: &str| {
@@ -97,6 +98,36 @@ fn gate(config: &Config) -> Vec<Relation> {
             holds: relay.gate == Gate::Standby || relay.gate_standby.is_none(),
             keys: &["relay.gate", "relay.gate_standby"],
             why: "a standby is named and nothing waits for it",
+        },
+    ]
+}
+
+fn retention(config: &Config) -> Vec<Relation> {
+    let Config { database, dedupe, saga, retention, .. } = config;
+    let deadlines = [saga.reserve_deadline, saga.charge_deadline, saga.confirm_deadline, saga.undo_deadline];
+    vec![
+        Relation {
+            holds: deadlines.iter().all(|deadline| *deadline <= retention.saga),
+            keys: &[
+                "retention.saga",
+                "saga.reserve_deadline",
+                "saga.charge_deadline",
+                "saga.confirm_deadline",
+                "saga.undo_deadline",
+            ],
+            why: "a saga that is over must be shown for as long as an answer to it may come late",
+        },
+        Relation {
+            holds: retention.interval <= dedupe.window
+                && retention.interval <= retention.journal
+                && retention.interval <= retention.command_log,
+            keys: &["retention.interval", "dedupe.window", "retention.journal", "retention.command_log"],
+            why: "what may go must be looked for at least once in the time that it is kept",
+        },
+        Relation {
+            holds: retention.lock_wait < database.statement_timeout,
+            keys: &["retention.lock_wait", "database.statement_timeout"],
+            why: "waiting for a lock must end before the statement does, or the two cannot be told apart",
         },
     ]
 }

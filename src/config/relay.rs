@@ -97,9 +97,22 @@ impl Retry {
 /// What is thrown away, and when.
 #[derive(Clone, Debug)]
 pub struct Retention {
-    /// How often sent messages and forgotten ids are looked for. Default 1 min.
+    /// How long orders that operators gave are shown with what became of them. Default 90 d.
+    pub command_log: Duration,
+    /// How long a dead letter is kept once it was replayed or discarded. Default 30 d; until then it stays.
+    pub dead_letter: Duration,
+    /// How often what may go is looked for. Default 1 min.
     pub interval: Duration,
-    /// Rows that one step deletes at most. Default 5000; between two steps the writer does its other work.
+    /// How long the journal is kept, and with it what is known of numbers that were taken: a number that comes again
+    /// after that is `too_old`, never taken for a duplicate. Default 90 d.
+    pub journal: Duration,
+    /// How long dropping an old range waits for those who still read it, before it is left to the next round. Default
+    /// 1 s.
+    pub lock_wait: Duration,
+    /// How long a saga is kept once it has ended, with its steps. Default 30 d; a reply that comes later still is taken as
+    /// one to a saga that is over.
+    pub saga: Duration,
+    /// Rows that one step deletes at most, where rows are deleted and no ranges dropped. Default 5000.
     pub step_rows: usize,
 }
 
@@ -107,7 +120,12 @@ impl Retention {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let mut area = reader.area("retention");
         Self {
+            command_log: area.duration("command_log", 90 * DAY, MINUTE..=3_660 * DAY),
+            dead_letter: area.duration("dead_letter", 30 * DAY, MINUTE..=3_660 * DAY),
             interval: area.duration("interval", MINUTE, SECOND / 10..=DAY),
+            journal: area.duration("journal", 90 * DAY, MINUTE..=3_660 * DAY),
+            lock_wait: area.duration("lock_wait", SECOND, Duration::from_millis(10)..=MINUTE),
+            saga: area.duration("saga", 30 * DAY, MINUTE..=3_660 * DAY),
             step_rows: area.count("step_rows", 5_000, 1..=1_000_000),
         }
     }

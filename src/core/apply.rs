@@ -14,6 +14,9 @@ use super::{
     table::Value,
 };
 
+/// Name of the timer that says that a saga has been over for long enough.
+pub(super) const FORGET: &str = "forget";
+
 impl Lane {
     /// Keeps all that a run wants.
     pub(super) fn apply(&mut self, entity_id: &str, run: Run, origin: &Origin) {
@@ -60,6 +63,10 @@ impl Lane {
         let name = self.saga_name.expect("only an entity with a saga moves one");
         if before.map(Instance::status) != Some(after.status()) {
             *self.batch.sagas.entry((name, after.status())).or_insert(0) += 1;
+            if after.is_over() {
+                let due = self.now.saturating_add(micros(self.limits.saga_kept));
+                self.set_timer("saga", saga_id, FORGET, due, due);
+            }
         }
         let address = Address::new(&SAGA, vec![Value::text(name), Value::text(saga_id)]);
         let known = self.state.get(&address).flatten().and_then(|row| Saga::read(row));
@@ -87,6 +94,25 @@ impl Lane {
         for step in self.step_rows(name, saga_id, after) {
             self.set_new(step.address(), step.into_row());
         }
+    }
+
+    /// Forgets a saga that is over. That there was one stays among the entity's marks.
+    pub(super) fn forget_saga(&mut self, saga_id: &str) {
+        let Some((saga, address)) = self.saga_of(saga_id).zip(self.saga_address(saga_id)) else { return };
+        if !saga.is_over() {
+            return;
+        }
+        for step in self.step_rows(saga.definition(), saga_id, &saga) {
+            let address = step.address();
+            if self.state.get(&address).is_none() {
+                self.state.admit(address.clone(), Some(step.into_row()));
+            }
+            self.state.set(address, None);
+        }
+        self.state.set(address, None);
+        let head = self.batch.heads.get_mut(saga_id).expect("its head was read by the caller");
+        head.marks.forget_saga();
+        head.changed = true;
     }
 
     fn step_rows(&self, definition: &str, saga_id: &str, instance: &Instance) -> Vec<SagaStep> {

@@ -9,7 +9,7 @@ use super::{
     handle::Way,
     lane::Lane,
     ledger::{Journal, PASSED, Passed, SAGA, SEEN, STRAY, Seen, Stray},
-    limits::{SEEN_RANGES, micros},
+    limits::micros,
     marks::{Marks, Standing},
     rows::Micros,
     sabotage::{Safeguard, lacks},
@@ -145,22 +145,17 @@ impl Lane {
         if arrival.record.timestamp_ms >= 0 && arrived < self.now.saturating_sub(micros(self.limits.dedupe_window)) {
             return Novelty::Rejected(Reason::TooOld, "timestamp: before the window in which ids are known");
         }
-        let mut clear = true;
-        for address in self.seen_addresses(event) {
-            match self.state.get(&address) {
-                Some(Some(row)) => {
-                    let same = Seen::read(row).is_some_and(|seen| seen.digest == event.digest);
-                    return if same || lacks(Safeguard::Conflict) {
-                        Novelty::Duplicate
-                    } else {
-                        Novelty::Rejected(Reason::Conflict, "attribute id: was used with other content")
-                    };
-                }
-                Some(None) => {}
-                None => clear &= self.state.has(&address),
-            }
+        let address = self.seen_address(event);
+        if !self.state.has(&address) {
+            return Novelty::Unclear;
         }
-        if clear { Novelty::Fresh } else { Novelty::Unclear }
+        let Some(row) = self.state.get(&address).flatten() else { return Novelty::Fresh };
+        let same = Seen::read(row).is_some_and(|seen| seen.digest == event.digest);
+        if same || lacks(Safeguard::Conflict) {
+            Novelty::Duplicate
+        } else {
+            Novelty::Rejected(Reason::Conflict, "attribute id: was used with other content")
+        }
     }
 
     /// Notes that an event was taken, so that it is known when it comes again.
@@ -185,7 +180,7 @@ impl Lane {
                 head.marks.take_unsequenced(&event.source);
                 head.changed = true;
             }
-            let [address, ..] = self.seen_addresses(event);
+            let address = self.seen_address(event);
             let mut row = address.key.clone();
             row.extend([Value::Bytes(event.digest.to_vec()), Value::Time(self.now)]);
             self.state.set(address, Some(row));
@@ -198,6 +193,10 @@ impl Lane {
         let address = self.passed_address(event, number);
         if !self.state.has(&address) {
             // The entity goes on all the same, so that all such rows of a batch are asked for in one round.
+            return;
+        }
+        if matches!(self.state.get(&address), Some(Some(_))) {
+            // What was said first stays: a row that may be forgotten meanwhile must not be written again.
             return;
         }
         let row = Passed {
@@ -242,9 +241,7 @@ impl Lane {
         if event.sequence.is_some() || linked {
             return true;
         }
-        // Each is asked for, also after one that is missing: all are loaded in one round.
-        let known = self.seen_addresses(event).map(|address| self.state.has(&address));
-        !known.contains(&false)
+        self.state.has(&self.seen_address(event))
     }
 
     /// Whether the entity's own rows are known; reads its head.
@@ -300,15 +297,9 @@ impl Lane {
         Address::new(&PASSED, self.prior_key(event, number))
     }
 
-    /// Where the id of an event may stand, the range for new ones first.
-    fn seen_addresses(&self, event: &Event) -> [Address; SEEN_RANGES] {
-        let current = self.limits.seen_range(self.now);
-        [0, 1].map(|back| {
-            let names = [self.kind().name(), &event.entity_id, &event.source, &event.id];
-            let mut key = vec![Value::Int(current - back)];
-            key.extend(names.into_iter().map(Value::text));
-            Address::new(&SEEN, key)
-        })
+    fn seen_address(&self, event: &Event) -> Address {
+        let names = [self.kind().name(), &event.entity_id, &event.source, &event.id];
+        Address::new(&SEEN, names.into_iter().map(Value::text).collect())
     }
 
     /// A record that cannot be an event: a dead letter that takes its place in the order, if it names one.

@@ -16,6 +16,7 @@ impl Lane {
         let (entity_id, unwell) = (timer.entity_id.as_str(), self.is_unwell(&timer.entity_id));
         match (timer.purpose.as_str(), condemned) {
             ("gap", _) => self.gap_due(entity_id, name),
+            ("letter", _) => self.letter_due(name),
             ("waiting", _) => self.waiting_due(entity_id, name.parse().unwrap_or(-1)),
             (purpose, _) if unwell => self.park_timer(entity_id, purpose, name, timer.time.0),
             (purpose, Some(error)) => {

@@ -18,7 +18,7 @@ use super::{
     lane::Lane,
     ledger::Journal,
     rows::{Micros, Rows},
-    saga::{Action, Definition, Instance, Reaction, Signal},
+    saga::{Action, Definition, Instance, Reaction, Signal, ignored},
     state::Address,
     table::{Row, Value},
 };
@@ -95,6 +95,8 @@ impl Failure {
 #[derive(Default)]
 struct Moves {
     instance: Option<Instance>,
+    /// There was a saga; it is over and was forgotten.
+    forgotten: bool,
     actions: Vec<Action>,
     note: Option<String>,
 }
@@ -162,7 +164,8 @@ impl Lane {
         let mut rows = Rows::new(&self.state, entity_id, before.as_ref());
         let asker = if let Cause::Event(event) = cause { event.saga.as_ref().map(|saga| saga.to_text()) } else { None };
         let mut effects = Effects::asked_by(asker);
-        let mut moves = Moves { instance: before.clone(), ..Moves::default() };
+        let forgotten = self.batch.heads[entity_id].marks.had_saga();
+        let mut moves = Moves { instance: before.clone(), forgotten, ..Moves::default() };
         let verdict = match cause {
             Cause::Event(event) => match &event.body {
                 Body::Entity(parsed) => match self.kind().decide(&mut rows, parsed, &mut effects) {
@@ -195,7 +198,7 @@ impl Lane {
         let Some(reference) = &event.saga else {
             return Err(Failure::Poison("reply carries no saga reference".to_owned()));
         };
-        if moves.instance.is_none() {
+        if moves.instance.is_none() && !moves.forgotten {
             return Ok(Verdict::NotYet);
         }
         self.advance(moves, &Signal::Reply { reference, message_type: &event.event_type, reason })?;
@@ -203,7 +206,11 @@ impl Lane {
     }
 
     fn advance(&self, moves: &mut Moves, signal: &Signal<'_>) -> Result<(), Failure> {
-        let Some(instance) = moves.instance.as_mut() else { return Ok(()) };
+        let Some(instance) = moves.instance.as_mut() else {
+            // One that was forgotten was over: whatever comes meets what it would have met then.
+            moves.note = moves.forgotten.then(|| ignored::OVER.to_owned());
+            return Ok(());
+        };
         let definition = self.definition_of(instance)?;
         let (reaction, actions) = definition.advance(instance, signal, self.now);
         if let Reaction::Ignored(why) = reaction {
@@ -256,7 +263,7 @@ impl Lane {
     }
 
     fn begin_saga(&self, name: &str, entity_id: &str, rows: &Rows<'_>, moves: &mut Moves) -> Result<(), Failure> {
-        if self.saga_name != Some(name) || moves.instance.is_some() {
+        if self.saga_name != Some(name) || moves.instance.is_some() || moves.forgotten {
             return Err(Failure::Poison(format!("saga {name} cannot begin here, or has begun before")));
         }
         let definition = self.catalog.definition(name, None).expect("the lane knows its saga by the catalog");
@@ -383,7 +390,8 @@ impl Lane {
                 if matches!(self.state.get(&stray), Some(Some(_))) {
                     self.state.set(stray, None);
                 }
-            } else if self.state.get(&stray).is_some() {
+            } else if head.marks.have_numbers() && self.state.get(&stray).is_some() {
+                // Without numbers nothing would be kept but that the entity was heard of: ids are known elsewhere.
                 self.state.set(stray, Some(vec![Value::text(name), Value::text(&entity_id), Value::Text(marks)]));
             }
         }

@@ -123,8 +123,8 @@ tables! {
         headers: String,
         waiting_since: Micros,
     }
-    /// What is to happen at `due`. `purpose` is `entity`, `saga`, `gap` or `waiting`; `time` is the nominal time,
-    /// counted from the cause's, so that a replay says the same.
+    /// What is to happen at `due`. `purpose` is `entity`, `saga`, `gap`, `waiting` or `letter`; `time` is the nominal
+    /// time, counted from the cause's, so that a replay says the same.
     TIMER Timer = "timer" (topic: String, partition: i64, due: Micros, purpose: String, kind: String, entity_id: String, name: String) {
         time: Micros,
     }
@@ -154,8 +154,8 @@ tables! {
         note: Option<String>,
         at: Micros,
     }
-    /// Ids of unsequenced events. `range` counts steps of arrival time: the oldest is dropped whole.
-    SEEN Seen = "seen" (range: i64, kind: String, entity_id: String, source: String, event_id: String) {
+    /// Ids of unsequenced events.
+    SEEN Seen = "seen" (kind: String, entity_id: String, source: String, event_id: String) {
         digest: Vec<u8>,
         at: Micros,
     }
@@ -236,4 +236,15 @@ tables! {
         done: i64,
         result: String,
     }
+}
+
+/// The tables that are only added to and kept for a time, each with the column that says since when. No lane counts on
+/// a row of theirs being there still, so [`crate::store::Session::forget`] takes them without asking the lanes.
+pub static KEPT_FOR_A_TIME: [(&Table, &str); 4] =
+    [(&SEEN, "at"), (&PASSED, "at"), (&JOURNAL, "at"), (&COMMAND_LOG, "done_at")];
+
+/// The column that says since when a row of a table is kept; `None` unless that is only for a time.
+#[must_use]
+pub fn kept_since(table: &Table) -> Option<&'static str> {
+    KEPT_FOR_A_TIME.iter().find(|(kept, _)| std::ptr::eq(*kept, table)).map(|(_, since)| *since)
 }

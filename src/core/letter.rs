@@ -11,6 +11,7 @@ use super::{
     header as headers,
     lane::Lane,
     ledger::{DEAD_LETTER, DeadLetter},
+    limits::micros,
     message::Message,
     partition::partition_of,
     record::{LaneId, Record},
@@ -20,6 +21,8 @@ use super::{
     table::Value,
 };
 
+/// Status of a letter that nobody has settled.
+pub(super) const REPLAYABLE: &str = "replayable";
 /// Error text is cut at so many bytes.
 const ERROR_BYTES_MAX: usize = 2048;
 /// What the headers of a letter may take beside its value.
@@ -51,7 +54,7 @@ impl Lane {
             topic: self.id.topic.clone(),
             partition: self.id.partition.into(),
             record_offset: record.offset,
-            status: "replayable".to_owned(),
+            status: REPLAYABLE.to_owned(),
             reason: rejection.reason.as_str().to_owned(),
             error: cut(&rejection.error.replace('\0', "\u{fffd}"), ERROR_BYTES_MAX).to_owned(),
             kind: Some(self.kind().name().to_owned()),
@@ -72,6 +75,29 @@ impl Lane {
         self.post(message);
         self.count(Outcome::DeadLettered);
         *self.batch.letters.entry(rejection.reason).or_insert(0) += 1;
+    }
+
+    /// Settles a letter: from now on it is kept for a time only.
+    pub(super) fn settle_letter(&mut self, letter: DeadLetter, status: &str) {
+        let due = self.now.saturating_add(micros(self.limits.letter_kept));
+        // The count tells this settling from one after it should fail again.
+        self.set_timer("letter", "", &format!("{}/{}", letter.record_offset, letter.count), due, due);
+        let letter = DeadLetter { status: status.to_owned(), ..letter };
+        self.state.set(letter.address(), Some(letter.into_row()));
+    }
+
+    /// A letter has been settled for long enough: it goes, unless it has failed again since.
+    pub(super) fn letter_due(&mut self, name: &str) {
+        let numbers = name.split_once('/').map(|(offset, count)| (offset.parse::<i64>(), count.parse::<i64>()));
+        let Some((Ok(offset), Ok(count))) = numbers else { return };
+        let address = self.letter_address(offset);
+        if !self.state.has(&address) {
+            return;
+        }
+        let letter = self.state.get(&address).flatten().and_then(|row| DeadLetter::read(row));
+        if letter.is_some_and(|letter| letter.count == count && letter.status != REPLAYABLE) {
+            self.state.set(address, None);
+        }
     }
 
     pub(super) fn letter_address(&self, offset: i64) -> Address {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::{ledger, table::Table};
+
 /// One minute in microseconds: the breaker counts over it.
 pub(super) const MINUTE: i64 = 60_000_000;
 
@@ -26,6 +28,14 @@ pub struct Limits {
     pub waiting_per_lane_max: usize,
     /// How long ids of unsequenced events are known.
     pub dedupe_window: Duration,
+    /// How long the journal is kept, and what is known of numbers that passed without a row in it.
+    pub journal_kept: Duration,
+    /// How long it is known what became of operators' orders.
+    pub command_log_kept: Duration,
+    /// How long a saga that has ended is kept.
+    pub saga_kept: Duration,
+    /// How long a dead letter that is settled is kept.
+    pub letter_kept: Duration,
     /// Digests kept per source by kinds without a journal.
     pub digests_kept: usize,
     /// Entities that may be quarantined in a minute before the lane halts.
@@ -38,21 +48,23 @@ pub struct Limits {
     pub cached_rows_max: usize,
 }
 
-/// Ids are kept by ranges of arrival, each as long as the window: the current one and the one before it reach
-/// back over the whole window, whenever the current one began.
-pub(super) const SEEN_RANGES: usize = 2;
-
 impl Limits {
-    /// The range of `seen` for ids that arrive now; `now` in microseconds.
+    /// How long rows of a table of [`ledger::KEPT_FOR_A_TIME`] stay at least, in microseconds.
+    ///
+    /// # Panics
+    /// For any other table.
     #[must_use]
-    pub fn seen_range(&self, now: i64) -> i64 {
-        now / micros(self.dedupe_window).max(1)
-    }
-
-    /// The last range of `seen` that nobody asks for any more.
-    #[must_use]
-    pub fn seen_expired(&self, now: i64) -> i64 {
-        self.seen_range(now) - i64::try_from(SEEN_RANGES).unwrap_or(i64::MAX)
+    pub fn kept(&self, table: &Table) -> i64 {
+        let is = |other: &Table| std::ptr::eq(table, other);
+        let kept = if is(&ledger::SEEN) {
+            self.dedupe_window
+        } else if is(&ledger::JOURNAL) || is(&ledger::PASSED) {
+            self.journal_kept
+        } else {
+            assert!(is(&ledger::COMMAND_LOG), "{} is not kept for a time", table.name);
+            self.command_log_kept
+        };
+        micros(kept)
     }
 }
 
@@ -76,6 +88,10 @@ impl Default for Limits {
             waiting_deadline: minutes(5),
             waiting_per_lane_max: 100,
             dedupe_window: minutes(60 * 24),
+            journal_kept: minutes(60 * 24 * 4),
+            command_log_kept: minutes(60 * 24),
+            saga_kept: minutes(60 * 24),
+            letter_kept: minutes(60 * 24),
             digests_kept: 8,
             failures_max: 10,
             drain_max: 10,

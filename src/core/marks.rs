@@ -24,6 +24,9 @@ pub struct Marks {
     digests: BTreeMap<String, (i64, String)>,
     #[serde(rename = "gaps", default, skip_serializing_if = "BTreeMap::is_empty")]
     given_up: BTreeMap<String, Vec<(i64, i64)>>,
+    /// The entity's saga is over and was forgotten.
+    #[serde(rename = "over", default, skip_serializing_if = "std::ops::Not::not")]
+    saga_over: bool,
 }
 
 /// Ranges that were given up are remembered so far back; what comes later in an older one is `too_old`.
@@ -92,6 +95,23 @@ impl Marks {
         self.given_up
             .get(source)
             .is_some_and(|ranges| ranges.iter().any(|(first, last)| (*first..=*last).contains(&number)))
+    }
+
+    /// The entity's saga is over, and its rows go.
+    pub fn forget_saga(&mut self) {
+        self.saga_over = true;
+    }
+
+    /// Whether the entity had a saga that is over and was forgotten.
+    #[must_use]
+    pub fn had_saga(&self) -> bool {
+        self.saga_over
+    }
+
+    /// Whether they hold what must be known for ever: numbers that were taken or sent.
+    #[must_use]
+    pub fn have_numbers(&self) -> bool {
+        !self.sent.is_empty() || self.taken.values().any(|number| *number != UNSEQUENCED)
     }
 
     /// The next number of the entity's messages to a topic.

@@ -9,11 +9,13 @@ use super::{
     event::{Event, Reason, Rejection},
     handle::Way,
     lane::Lane,
-    ledger::{Command, CommandLog, DeadLetter, Parked},
+    ledger::{COMMAND_LOG, Command, CommandLog, DeadLetter, Parked},
+    letter::REPLAYABLE,
     quarantine::record_of,
     record::Record,
     rows::Micros,
-    table::Row,
+    state::Address,
+    table::{Row, Value},
 };
 
 /// What an operator can order; the words of `command.action`.
@@ -50,6 +52,15 @@ impl Lane {
         if self.state.get(&address).is_none() {
             self.state.admit(address.clone(), Some(row.clone()));
         }
+        let log_key = vec![Value::text(&command.topic), Value::Int(command.partition), Value::text(&command.id)];
+        let logged = Address::new(&COMMAND_LOG, log_key);
+        if !self.state.has(&logged) {
+            return;
+        }
+        if matches!(self.state.get(&logged), Some(Some(_))) {
+            // Sent again for want of an answer, and obeyed in between.
+            return self.state.set(address, None);
+        }
         let answer = match condemned {
             Some(error) => Answer::Refused(format!("the database refuses it: {error}")),
             None => self.carry_out(&command),
@@ -75,7 +86,7 @@ impl Lane {
             done,
             result,
         };
-        self.state.append(&super::ledger::COMMAND_LOG, log.into_row());
+        self.state.set(logged, Some(log.into_row()));
     }
 
     fn carry_out(&mut self, command: &Command) -> Answer {
@@ -240,7 +251,7 @@ impl Lane {
 
     fn order_replay(&mut self, offset: i64) -> Answer {
         let Some(letter) = self.read_letter(offset) else { return self.no_letter(offset) };
-        if letter.status != "replayable" {
+        if letter.status != REPLAYABLE {
             return Answer::Refused(format!("the letter is {}", letter.status));
         }
         let arrival = decode::open(&self.catalog, &self.id, record_of_letter(&letter));
@@ -254,19 +265,17 @@ impl Lane {
         if !self.prepare_event(&arrival, event) {
             return Answer::Unfinished;
         }
-        let letter = DeadLetter { status: "replayed".to_owned(), ..letter };
-        self.state.set(letter.address(), Some(letter.into_row()));
+        self.settle_letter(letter, "replayed");
         self.handle(&arrival, event, Way::Outside);
         Answer::Done("it is taken up again, outside the order".to_owned())
     }
 
     fn order_letter_discard(&mut self, offset: i64) -> Answer {
         let Some(letter) = self.read_letter(offset) else { return self.no_letter(offset) };
-        if letter.status != "replayable" {
+        if letter.status != REPLAYABLE {
             return Answer::Refused(format!("the letter is {}", letter.status));
         }
-        let letter = DeadLetter { status: "discarded".to_owned(), ..letter };
-        self.state.set(letter.address(), Some(letter.into_row()));
+        self.settle_letter(letter, "discarded");
         Answer::Done("the letter is closed".to_owned())
     }
 

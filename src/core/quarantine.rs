@@ -3,6 +3,7 @@
 //! newcomers queue behind until none is left.
 
 use super::{
+    apply::FORGET,
     batch::{AlarmKind, Halt},
     decode,
     emit::Origin,
@@ -256,6 +257,7 @@ impl Lane {
             return;
         }
         let (cause, origin_name) = match (purpose, self.saga_of(entity_id)) {
+            ("saga", _) if name == FORGET => return self.forget_saga(entity_id),
             ("saga", None) => return,
             ("saga", Some(saga)) => (Cause::SagaDue, format!("saga/{}/{}", saga.status().as_str(), saga.step())),
             _ => (Cause::Timer(name), name.to_owned()),

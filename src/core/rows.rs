@@ -166,7 +166,7 @@ impl<'a> Rows<'a> {
         of_table.filter_map(|(_, cells)| R::from_cells(cells.as_ref()?))
     }
 
-    /// The saga that lives with the entity, if one was begun.
+    /// The saga that lives with the entity, if one was begun; nothing again once it is over and was forgotten.
     #[must_use]
     pub fn saga(&self) -> Option<&Instance> {
         self.saga

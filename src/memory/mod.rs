@@ -21,10 +21,10 @@ use crate::{
         ledger,
         record::LaneId,
         sabotage::{Safeguard, lacks},
-        table::{Key, Row, Table, Value, Want},
+        table::{Row, Table, Want},
     },
     store::{
-        Committed, Error, Replicated, Session, Standby, Store,
+        Committed, Error, Forgotten, Kept, Replicated, Session, Standby, Store,
         merge::{self, TableWrites},
     },
 };
@@ -238,12 +238,11 @@ impl Session for MemorySession {
         Ok(data.tables.trim_outbox(&data.lanes, lane, upto, limit))
     }
 
-    async fn trim(&mut self, table: &'static Table, prefix: &Key, upto: &Value, limit: i64) -> Result<u64, Error> {
+    async fn forget(&mut self, table: &'static Table, kept: &Kept) -> Result<Forgotten, Error> {
         self.statements += 1;
-        let mut bound = prefix.clone();
-        bound.push(upto.clone());
-        merge::check_key(table, &bound)?;
-        Ok(self.store.data().tables.trim(table, &bound, limit))
+        let gone = self.store.data().tables.forget(table, kept);
+        let full = i64::try_from(gone).is_ok_and(|gone| gone >= kept.rows_max);
+        Ok(if full { Forgotten::Part } else { Forgotten::All })
     }
 
     async fn replicated(&mut self, _standby: &Standby) -> Result<Replicated, Error> {

@@ -13,7 +13,7 @@ use crate::{
         table::{Key, Row, Table, Value, Want},
     },
     store::{
-        Error,
+        Error, Kept,
         merge::{self, TableWrites},
     },
 };
@@ -103,12 +103,12 @@ impl Tables {
         }
     }
 
-    /// Deletes the first rows that begin with all but the last cell of `bound` and are at most at it.
-    pub(super) fn trim(&mut self, table: &'static Table, bound: &Key, limit: i64) -> u64 {
-        let Some((upto, prefix)) = bound.split_last() else { return 0 };
-        let below = |key: &Key| key[prefix.len()] <= *upto;
-        let gone = self.beginning(table, prefix).map(|(key, _)| key).filter(|key| below(key));
-        let gone = gone.take(usize::try_from(limit).unwrap_or(0)).cloned().collect();
+    /// Deletes some rows from before.
+    pub(super) fn forget(&mut self, table: &'static Table, kept: &Kept) -> u64 {
+        let since = ledger::kept_since(table).expect("only what is kept for a time is forgotten");
+        let since = table.columns.iter().position(|column| column.name == since).expect("it is a column of its table");
+        let old = self.beginning(table, &[]).filter(|(_, row)| row[since] < Value::Time(kept.since));
+        let gone = old.take(usize::try_from(kept.rows_max).unwrap_or(0)).map(|(key, _)| key.clone()).collect();
         self.remove(table, gone)
     }
 

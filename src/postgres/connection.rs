@@ -10,7 +10,7 @@ use sqlx::{
     postgres::{PgArguments, PgRow},
 };
 
-use super::{Address, error};
+use super::{Address, error, sql};
 use crate::{core::table::Table, store::Error};
 
 /// How many prepared statements a connection keeps: four verbs for each table and a few shapes of keys.
@@ -38,6 +38,8 @@ pub(super) struct Open {
     pub(super) sent: u64,
     /// The server's timeline; 0 for a server that was a standby then. Only a standby's changes while a connection lasts.
     pub(super) timeline: i64,
+    /// Whether rows came for which their table has no range.
+    pub(super) lacks_room: bool,
     reply_timeout: Duration,
 }
 
@@ -76,7 +78,7 @@ impl Open {
             .await
             .map_err(|_| Error::Retry("connecting to the database took too long".to_owned()))?
             .map_err(|error| error::while_connecting(&error))?;
-        let mut open = Self { connection, sent: 0, timeline: 0, reply_timeout };
+        let mut open = Self { connection, sent: 0, timeline: 0, lacks_room: false, reply_timeout };
         if open.connection.server_version_num().is_some_and(|version| version >= TRANSACTION_TIMEOUT_SINCE) {
             let mut arguments = Arguments::default();
             arguments.add(milliseconds(settings.transaction_timeout))?;
@@ -132,7 +134,17 @@ impl Open {
         self.sent += 1;
         let query = sqlx::query_with(sql, arguments.0);
         let answer = bounded(self.reply_timeout, query.execute(&mut self.connection)).await?;
-        answer.map(|done| done.rows_affected()).map_err(|error| error::of(&error, doing, table))
+        answer.map(|done| done.rows_affected()).map_err(|error| {
+            self.lacks_room |= error::lacks_room(&error);
+            error::of(&error, doing, table)
+        })
+    }
+
+    /// Runs a statement that takes no arguments and changes what tables there are.
+    pub(super) async fn run(&mut self, doing: &str, sql: String) -> Result<(), Error> {
+        self.sent += 1;
+        let answer = bounded(self.reply_timeout, self.connection.execute(sql::vouch(sql))).await?;
+        answer.map(drop).map_err(|error| error::of(&error, doing, None))
     }
 
     async fn control(&mut self, sql: &'static str) -> Result<Result<(), sqlx::Error>, Error> {

@@ -36,10 +36,12 @@ pub(super) fn of(error: &sqlx::Error, doing: &str, table: Option<&'static Table>
     let code = code(database.as_ref());
     match (code.as_str(), table) {
         // A row that a lane holds to be new exists: a broken fence or a bug. By PostgreSQL's own naming a
-        // primary key's constraint is called after its table.
-        ("23505", Some(table)) if database.constraint() == Some(&format!("{}_pkey", table.name)) => {
+        // primary key's constraint is called after its table, or after the range of it.
+        ("23505", Some(table)) if database.constraint().is_some_and(|name| is_primary_key(name, table)) => {
             Error::Stop(format!("{said}: a row of {} that should be new exists", merge::name(table)))
         }
+        // The rows have no range to go to; one is made before the next attempt.
+        _ if lacks_room(error) => Error::Retry(said),
         // A plan that the connection keeps was made for other columns; a new connection makes a new one.
         ("0A000", _) => Error::Retry(said),
         _ => match code.get(..2).unwrap_or_default() {
@@ -52,6 +54,15 @@ pub(super) fn of(error: &sqlx::Error, doing: &str, table: Option<&'static Table>
             _ => Error::Stop(said),
         },
     }
+}
+
+/// Whether there is no range of the table that would take a row: the one broken check that has no name.
+pub(super) fn lacks_room(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|refused| code(refused) == "23514" && refused.constraint().is_none())
+}
+
+fn is_primary_key(constraint: &str, table: &Table) -> bool {
+    constraint.strip_prefix(table.name).is_some_and(|rest| rest.ends_with("_pkey"))
 }
 
 /// An error in answer to COMMIT. `ERROR` says that the transaction was aborted. Anything graver ended the

@@ -8,6 +8,7 @@ mod claim;
 mod commit;
 mod connection;
 mod error;
+mod forget;
 mod load;
 pub mod migrate;
 mod replicated;

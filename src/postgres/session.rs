@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{Address, claim, commit, connection::Open, load, replicated, sql::Statements, trim};
+use super::{Address, claim, commit, connection::Open, forget, load, replicated, sql::Statements, trim};
 use crate::{
     core::{
         fence::{LaneCommit, LaneRow, Position},
         record::LaneId,
-        table::{Key, Row, Table, Value, Want},
+        table::{Row, Table, Want},
     },
-    store::{Committed, Error, Replicated, Session, Standby},
+    store::{Committed, Error, Forgotten, Kept, Replicated, Session, Standby},
 };
 
 /// A connection of its own, made anew after every error.
@@ -24,6 +24,8 @@ pub(super) struct PostgresSession {
     sent: u64,
     /// The timeline that the last connection met.
     timeline: i64,
+    /// Whether a commit has found no range for its rows.
+    lacks_room: bool,
 }
 
 /// Runs one call. While it runs the session has no connection: if the call fails or is dropped, so is the
@@ -41,6 +43,7 @@ macro_rules! lend {
             $session.open = Some(lent);
         } else {
             $session.sent += lent.sent;
+            $session.lacks_room |= lent.lacks_room;
         }
         answer
     }};
@@ -50,7 +53,7 @@ impl PostgresSession {
     pub(super) async fn new(address: Arc<Address>) -> Result<Self, Error> {
         let open = Open::new(&address).await?;
         let timeline = open.timeline;
-        Ok(Self { address, open: Some(open), statements: Statements::default(), sent: 0, timeline })
+        Ok(Self { address, open: Some(open), statements: Statements::default(), sent: 0, timeline, lacks_room: false })
     }
 }
 
@@ -77,6 +80,9 @@ impl Session for PostgresSession {
     }
 
     async fn commit(&mut self, lanes: &[LaneCommit]) -> Result<Committed, Error> {
+        if std::mem::take(&mut self.lacks_room) {
+            lend!(self, |open| forget::make_room_everywhere(open))?;
+        }
         lend!(self, |open| commit::commit(open, &mut self.statements, lanes))
     }
 
@@ -92,8 +98,8 @@ impl Session for PostgresSession {
         lend!(self, |open| trim::trim_outbox(open, lane, upto, limit))
     }
 
-    async fn trim(&mut self, table: &'static Table, prefix: &Key, upto: &Value, limit: i64) -> Result<u64, Error> {
-        lend!(self, |open| trim::trim(open, &mut self.statements, table, prefix, upto, limit))
+    async fn forget(&mut self, table: &'static Table, kept: &Kept) -> Result<Forgotten, Error> {
+        lend!(self, |open| forget::forget(open, table, kept))
     }
 
     async fn replicated(&mut self, standby: &Standby) -> Result<Replicated, Error> {

@@ -26,8 +26,6 @@ pub(super) enum Verb {
     Scan(usize),
     /// Arguments: so many leading key cells, the other key cells of the last row seen, then the limit.
     ScanAfter(usize),
-    /// Arguments: so many leading key cells, the bound of the next one, then the limit.
-    Trim(usize),
 }
 
 /// The texts made so far.
@@ -42,7 +40,7 @@ impl Statements {
     }
 }
 
-/// Vouches for a view's or a script's text, which is made of names and literals of the program alone.
+/// Vouches for the text of a view, a script or a range, which is made of names and literals of the program alone.
 pub(super) fn vouch(text: String) -> SqlStr {
     AssertSqlSafe(text).into_sql_str()
 }
@@ -95,19 +93,6 @@ fn derive(table: &Table, verb: Verb) -> String {
             let order = comma(key, |column| format!("t.{}", quoted(column)));
             format!("select {selected} from {name} t where {found} order by {order} limit ${}::bigint", last + 1)
         }
-        Verb::Trim(width) => {
-            let mut conditions: Vec<_> = (1..).zip(&key[..width]).map(|(n, column)| equal(n, column)).collect();
-            let next = &key[width];
-            conditions.push(format!("t.{} <= {}", quoted(next), single(width + 1, next)));
-            let columns = comma(key, |column| format!("t.{}", quoted(column)));
-            let found = conditions.join(" and ");
-            let limit = width + 2;
-            format!(
-                "delete from {name} d using (select {columns} from {name} t where {found} order by {columns} \
-                 limit ${limit}::bigint) t where {}",
-                key.iter().map(|c| format!("d.{0} = t.{0}", quoted(c))).collect::<Vec<_>>().join(" and ")
-            )
-        }
     }
 }
 
@@ -149,8 +134,14 @@ fn sent_as(kind: Type) -> &'static str {
     }
 }
 
-fn name(table: &Table) -> String {
-    format!("\"{}\".\"{}\"", table.schema, table.name)
+/// A table's name, quoted.
+pub(super) fn name(table: &Table) -> String {
+    name_beside(table, table.name)
+}
+
+/// The name of another table in the schema of this one, quoted.
+pub(super) fn name_beside(table: &Table, name: &str) -> String {
+    format!("\"{}\".\"{name}\"", table.schema)
 }
 
 fn quoted(column: &Column) -> String {

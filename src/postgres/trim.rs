@@ -4,16 +4,11 @@ use std::collections::BTreeMap;
 
 use super::{
     connection::{Arguments, Open, cell},
-    load::{add_columns, add_single},
+    load::add_columns,
     sql::{Statements, Verb},
 };
 use crate::{
-    core::{
-        fence::Position,
-        ledger,
-        record::LaneId,
-        table::{Key, Row, Table, Value},
-    },
+    core::{fence::Position, ledger, record::LaneId, table::Row},
     store::{Error, merge},
 };
 
@@ -52,28 +47,6 @@ pub(super) async fn trim_outbox(open: &mut Open, lane: &LaneId, upto: Position, 
     arguments.add(limit.max(0))?;
     arguments.add(limit.max(0).saturating_mul(LOOKED_AT_PER_TRIMMED))?;
     open.change("trimming the outbox", Some(&ledger::OUTBOX), TRIM_OUTBOX, arguments).await
-}
-
-/// Deletes the first rows of a range.
-pub(super) async fn trim(
-    open: &mut Open,
-    statements: &mut Statements,
-    table: &'static Table,
-    prefix: &Key,
-    upto: &Value,
-    limit: i64,
-) -> Result<u64, Error> {
-    let mut bound = prefix.clone();
-    bound.push(upto.clone());
-    merge::check_key(table, &bound)?;
-    let mut arguments = Arguments::default();
-    for cell in &bound {
-        add_single(&mut arguments, cell)?;
-    }
-    arguments.add(limit.max(0))?;
-    let doing = format!("trimming {}", merge::name(table));
-    let text = statements.text(table, Verb::Trim(prefix.len()));
-    open.change(&doing, Some(table), text, arguments).await
 }
 
 /// Adds an operator's order. One whose id is there already is the same order, sent again for want of an answer.

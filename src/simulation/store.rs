@@ -11,9 +11,9 @@ use crate::{
         fence::{LaneCommit, LaneRow, Position},
         ledger::JOURNAL,
         record::LaneId,
-        table::{Change, Key, Row, Table, Value, Want},
+        table::{Change, Row, Table, Value, Want},
     },
-    store::{Committed, Error, Replicated, Session, Standby, Store},
+    store::{Committed, Error, Forgotten, Kept, Replicated, Session, Standby, Store},
 };
 
 /// The world's store as one process sees it.
@@ -179,9 +179,9 @@ impl Session for FarSession {
         answer
     }
 
-    async fn trim(&mut self, table: &'static Table, prefix: &Key, upto: &Value, limit: i64) -> Result<u64, Error> {
+    async fn forget(&mut self, table: &'static Table, kept: &Kept) -> Result<Forgotten, Error> {
         self.line.go().await?;
-        let answer = self.near.trim(table, prefix, upto, limit).await;
+        let answer = self.near.forget(table, kept).await;
         self.line.back().await;
         answer
     }

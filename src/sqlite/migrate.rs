@@ -32,6 +32,7 @@ pub static SCRIPTS: &[Script] = &[
     script!(3, "outbox", "0003_outbox.sql"),
     script!(4, "saga", "0004_saga.sql"),
     script!(5, "command", "0005_command.sql"),
+    script!(6, "retention", "0006_retention.sql"),
     script!(7, "link", "0007_link.sql"),
 ];
 

@@ -9,9 +9,9 @@ use crate::{
     core::{
         fence::{LaneCommit, LaneRow, Position},
         record::LaneId,
-        table::{Key, Row, Table, Value, Want},
+        table::{Row, Table, Want},
     },
-    store::{Committed, Error, Replicated, Session, Standby},
+    store::{Committed, Error, Forgotten, Kept, Replicated, Session, Standby},
 };
 
 /// A session. What it keeps is its statements' texts and their number; the connection is everyone's.
@@ -84,8 +84,8 @@ impl Session for SqliteSession {
         lend!(self, |open| trim::trim_outbox(open, lane, upto, limit))
     }
 
-    async fn trim(&mut self, table: &'static Table, prefix: &Key, upto: &Value, limit: i64) -> Result<u64, Error> {
-        lend!(self, |open| trim::trim(open, &mut self.statements, table, prefix, upto, limit))
+    async fn forget(&mut self, table: &'static Table, kept: &Kept) -> Result<Forgotten, Error> {
+        lend!(self, |open| trim::forget(open, &mut self.statements, table, kept))
     }
 
     async fn replicated(&mut self, _standby: &Standby) -> Result<Replicated, Error> {

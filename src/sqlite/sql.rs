@@ -7,7 +7,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use crate::core::table::{Column, Table, Type};
+use crate::core::{
+    ledger::kept_since,
+    table::{Column, Table, Type},
+};
 
 /// What is done to a table; the number is that of the key cells given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,8 +29,8 @@ pub(super) enum Verb {
     Scan(usize),
     /// Arguments: so many leading key cells, the other key cells of the last row seen, then the limit.
     ScanAfter(usize),
-    /// Arguments: so many leading key cells, the bound of the next one, then the limit.
-    Trim(usize),
+    /// Arguments: since when rows stay, then the limit.
+    Forget,
 }
 
 /// The texts made so far.
@@ -93,15 +96,11 @@ fn derive(table: &Table, verb: Verb) -> String {
             let found = found.join(" and ");
             format!("select {selected} from {name} t where {found} order by {order} limit ?{}", table.key + 1)
         }
-        Verb::Trim(width) => {
-            let mut found = equal(&key[..width]);
-            found.push(format!("t.{} <= ?{}", quoted(&key[width]), width + 1));
-            let columns = comma(key, |(_, column)| quoted(column));
-            let found = found.join(" and ");
+        Verb::Forget => {
+            let since = kept_since(table).expect("only what is kept for a time is forgotten");
             format!(
-                "delete from {name} where ({columns}) in (select {order} from {name} t where {found} \
-                 order by {order} limit ?{})",
-                width + 2
+                "delete from {name} where rowid in (select rowid from {name} order by rowid limit ?2) \
+                 and \"{since}\" < ?1"
             )
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     connection::{Arguments, Open, cell},
-    load::{add_single, as_json},
+    load::as_json,
     sql::{Statements, Verb},
 };
 use crate::{
@@ -12,9 +12,9 @@ use crate::{
         fence::Position,
         ledger,
         record::LaneId,
-        table::{Key, Row, Table, Value},
+        table::{Row, Table},
     },
-    store::{Error, merge},
+    store::{Error, Forgotten, Kept, merge},
 };
 
 /// How many rows are looked at for each that may be deleted: what a slow lane still needs is passed over, but
@@ -54,26 +54,21 @@ pub(super) async fn trim_outbox(open: &mut Open, lane: &LaneId, upto: Position, 
     open.change("trimming the outbox", Some(&ledger::OUTBOX), TRIM_OUTBOX, arguments).await
 }
 
-/// Deletes the first rows of a range.
-pub(super) async fn trim(
+/// Deletes the first rows that came. They lie in the order of their rowids, so none that may stay is looked at twice;
+/// where the clocks of two lanes differ a little, a row behind a younger one goes with the next time.
+pub(super) async fn forget(
     open: &mut Open,
     statements: &mut Statements,
     table: &'static Table,
-    prefix: &Key,
-    upto: &Value,
-    limit: i64,
-) -> Result<u64, Error> {
-    let mut bound = prefix.clone();
-    bound.push(upto.clone());
-    merge::check_key(table, &bound)?;
+    kept: &Kept,
+) -> Result<Forgotten, Error> {
     let mut arguments = Arguments::default();
-    for cell in &bound {
-        add_single(&mut arguments, cell)?;
-    }
-    arguments.add(limit.max(0))?;
-    let doing = format!("trimming {}", merge::name(table));
-    let text = statements.text(table, Verb::Trim(prefix.len()));
-    open.change(&doing, Some(table), text, arguments).await
+    arguments.add(kept.since)?;
+    arguments.add(kept.rows_max.max(0))?;
+    let doing = format!("forgetting rows of {}", merge::name(table));
+    let gone = open.change(&doing, Some(table), statements.text(table, Verb::Forget), arguments).await?;
+    let full = i64::try_from(gone).is_ok_and(|gone| gone >= kept.rows_max);
+    Ok(if full { Forgotten::Part } else { Forgotten::All })
 }
 
 /// Adds an operator's order. One whose id is there already is the same order, sent again for want of an answer.

@@ -7,7 +7,7 @@ use crate::{
     core::{
         batch::AlarmKind,
         lane::Input,
-        ledger::{COMMAND, SEEN, TIMER, Timer},
+        ledger::{COMMAND, TIMER, Timer},
         record::LaneId,
         sabotage::{Safeguard, lacks},
         table::{Row, Table, Value, Want},
@@ -114,21 +114,11 @@ impl Writer {
         }
     }
 
-    /// Forgets ids that are past the window, by one step; any worker may, since nobody asks for them.
-    async fn trim_seen(&mut self) {
-        let expired = Value::Int(self.shared.limits.seen_expired(self.clock.now()));
-        let trimmed = self.session.trim(&SEEN, &Vec::new(), &expired, self.shared.settings.trim_rows).await;
-        if let Err(error) = trimmed {
-            tracing::debug!(error = %error, "forgetting old ids has failed; it is tried again later");
-        }
-    }
-
     /// Trims the outbox of one lane by one step. Whether there is more to trim.
     pub(super) async fn trim_a_step(&mut self) -> bool {
         if self.to_trim.is_empty() && self.trim_at.elapsed() >= self.shared.settings.trim_interval {
             self.trim_at = Instant::now();
             self.to_trim = self.slots.keys().cloned().collect();
-            self.trim_seen().await;
         }
         let Some(id) = self.to_trim.pop() else { return false };
         let Some(slot) = self.slots.get(&id) else { return true };

@@ -6,6 +6,7 @@
 mod chance;
 mod claim;
 pub mod clock;
+mod forget;
 mod gate;
 mod gather;
 mod link;

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
 use super::{
     chance::Chance,
-    relay,
+    forget, relay,
     router::Router,
     settings::{self, Settings},
     writer::{Ending, Handle, Order, Shared, Writer},
@@ -144,6 +144,8 @@ async fn serve(shared: Shared, identity: String, shutdown: impl Future<Output = 
         writers.push(handle);
         tasks.push(task);
     }
+    let (forgetting, end) = watch::channel(());
+    tasks.push(tokio::spawn(forget::run(shared.clone(), end)));
     let topics: Vec<String> = shared.catalog.home_topics().map(str::to_owned).collect();
     let (event_sender, events) = mpsc::unbounded_channel();
     let consumer = shared.broker.join(&topics, event_sender)?;
@@ -161,6 +163,7 @@ async fn serve(shared: Shared, identity: String, shutdown: impl Future<Output = 
         return Err(anyhow!(error));
     }
     health.drain();
+    drop(forgetting);
     stop(router, writers, tasks, &relay, deadline).await;
     Ok(())
 }

@@ -67,10 +67,12 @@ impl Writer {
 
     /// Decides for every lane, loading what they lack in few statements for all of them.
     async fn decide(&mut self, work: Vec<Work>) -> Result<Vec<Batch>, String> {
-        let now = self.clock.now();
         let mut open: Vec<Work> = work;
         let mut done = Vec::new();
         for _ in 0..ROUNDS_MAX {
+            // Told anew for each round: what was loaded late may lack what had grown old by then, and by an older clock
+            // that would count as never known.
+            let now = self.clock.now();
             let mut lacking = Vec::new();
             let mut rest: Vec<Work> = Vec::new();
             for (id, inputs) in open {

@@ -10,10 +10,10 @@ use seriatim::{
     core::{
         fence::{LaneCommit, LaneRow, Position},
         record::LaneId,
-        table::{Key, Row, Table, Value, Want},
+        table::{Row, Table, Want},
     },
     shop,
-    store::{self, Committed, Error, Replicated, Session, Standby, Store},
+    store::{self, Committed, Error, Forgotten, Kept, Replicated, Session, Standby, Store},
 };
 
 use super::{
@@ -228,8 +228,8 @@ impl Session for CountingSession {
     async fn trim_outbox(&mut self, lane: &LaneId, upto: Position, limit: i64) -> Result<u64, Error> {
         self.inner.trim_outbox(lane, upto, limit).await
     }
-    async fn trim(&mut self, table: &'static Table, prefix: &Key, upto: &Value, limit: i64) -> Result<u64, Error> {
-        self.inner.trim(table, prefix, upto, limit).await
+    async fn forget(&mut self, table: &'static Table, kept: &Kept) -> Result<Forgotten, Error> {
+        self.inner.forget(table, kept).await
     }
     async fn replicated(&mut self, standby: &Standby) -> Result<Replicated, Error> {
         self.inner.replicated(standby).await

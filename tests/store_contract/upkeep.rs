@@ -5,33 +5,14 @@ use std::collections::BTreeMap;
 use seriatim::{
     core::{
         fence::{LaneRow, Position},
-        ledger::{COMMAND, LINK_IN, OUTBOX, SEEN},
+        ledger::{COMMAND, LINK_IN, OUTBOX},
         record::LaneId,
         table::{Change, Row, Table, Value, Want},
     },
-    store::{Committed, Error, Session},
+    store::{Committed, Session},
 };
 
 use crate::database::{Database, after, batch, claim, lane};
-
-pub async fn trim_is_bounded_and_keeps_what_is_above(database: Database) {
-    let mut session = database.session().await;
-    let row = claim(&mut *session, &lane(0)).await;
-    let seen = |range, id: &str| {
-        vec![Value::Int(range), text("trial"), text("e"), text("s"), text(id), Value::Bytes(vec![1]), Value::Time(1)]
-    };
-    let rows = (0..5).flat_map(|range| ["a", "b"].map(|id| Change::Insert(seen(range, id)))).collect();
-    write(&mut *session, &row, &SEEN, rows).await;
-    assert_eq!(session.trim(&SEEN, &vec![], &Value::Int(2), 4).await.unwrap(), 4);
-    let left = scan(&mut *session, &SEEN).await;
-    assert_eq!(left.iter().map(|row| row[0].clone()).collect::<Vec<_>>(), [2, 2, 3, 3, 4, 4].map(Value::Int));
-    assert_eq!(session.trim(&SEEN, &vec![], &Value::Int(2), 4).await.unwrap(), 2);
-    assert_eq!(session.trim(&SEEN, &vec![], &Value::Int(2), 4).await.unwrap(), 0);
-    assert_eq!(session.trim(&SEEN, &vec![Value::Int(3)], &text("zzz"), 9).await.unwrap(), 2, "below a prefix");
-    assert_eq!(scan(&mut *session, &SEEN).await.len(), 2);
-    let unbounded = session.trim(&SEEN, &vec![Value::Int(3)], &Value::Int(0), 9).await;
-    assert!(matches!(unbounded, Err(Error::Stop(_))), "a bound of another type: {unbounded:?}");
-}
 
 pub async fn trimmed_outbox_keeps_what_a_receiver_has_not_passed(database: Database) {
     let mut session = database.session().await;

@@ -73,6 +73,7 @@ pub fn run(story: &Story, manner: Manner) -> Result<(), String> {
 
 fn set_limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), String> {
     let count = value.trim().parse::<usize>().map_err(|_| format!("{value} is no number"))?;
+    let minutes = Duration::from_secs(60 * count as u64);
     match name {
         "held_per_entity_max" => limits.held_per_entity_max = count,
         "held_per_lane_max" => limits.held_per_lane_max = count,
@@ -81,7 +82,10 @@ fn set_limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), String>
         "failures_max" => limits.failures_max = count,
         "drain_max" => limits.drain_max = count,
         "message_bytes_max" => limits.message_bytes_max = count,
-        "dedupe_window_minutes" => limits.dedupe_window = Duration::from_secs(60 * count as u64),
+        "dedupe_window_minutes" => limits.dedupe_window = minutes,
+        "journal_minutes" => limits.journal_kept = minutes,
+        "saga_minutes" => limits.saga_kept = minutes,
+        "letter_minutes" => limits.letter_kept = minutes,
         _ => return Err(format!("{name} is no limit")),
     }
     Ok(())
@@ -116,6 +120,7 @@ impl Run<'_> {
             }
             Step::Repair => self.broken.store(false, Ordering::Relaxed),
             Step::Restart => self.world.restart(),
+            Step::Forget => self.world.forget(),
             Step::Resume => self.world.resume(),
             Step::Expect(lines) => {
                 self.world.run();

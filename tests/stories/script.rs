@@ -20,13 +20,21 @@ pub enum Step {
     /// `wait: 6 minutes`
     Wait(i64),
     /// `order: <action> <topic> <entity, or offset>`
-    Order { action: String, topic: String, about: String },
+    Order {
+        action: String,
+        topic: String,
+        about: String,
+    },
     /// `again: <topic> <offset>`: the broker delivers from there once more.
-    Again { topic: String, offset: i64 },
+    Again {
+        topic: String,
+        offset: i64,
+    },
     /// `repair`: the handler's bug is mended.
     Repair,
     /// `restart`: all lanes are claimed anew.
     Restart,
+    Forget,
     /// `resume`: halted lanes go on.
     Resume,
     /// `expect:` and what must be.
@@ -107,6 +115,7 @@ fn step(line: &str) -> Option<Step> {
         "again" => Step::Again { topic: words.next()?.to_owned(), offset: words.next()?.parse().ok()? },
         "repair" => Step::Repair,
         "restart" => Step::Restart,
+        "forget" => Step::Forget,
         "resume" => Step::Resume,
         "expect" => Step::Expect(Vec::new()),
         _ => return None,

@@ -12,6 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use seriatim::{
@@ -21,7 +22,7 @@ use seriatim::{
         event::Reason,
         fence::Position,
         lane::{Decided, Input, Lane, Step},
-        ledger::{COMMAND, Command, TIMER, Timer},
+        ledger::{COMMAND, Command, KEPT_FOR_A_TIME, TIMER, Timer},
         limits::Limits,
         message::Message,
         partition::partition_of,
@@ -30,7 +31,7 @@ use seriatim::{
         table::{Row, Table, Value, Want},
     },
     memory::MemoryStore,
-    store::{Committed, Session, Store},
+    store::{Committed, Forgotten, Kept, Session, Store},
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -90,7 +91,7 @@ pub struct World {
 
 /// Bounds small enough to reach.
 pub fn limits() -> Limits {
-    let minutes = |count: u64| std::time::Duration::from_secs(60 * count);
+    let minutes = |count: u64| Duration::from_secs(60 * count);
     Limits {
         group: "test".to_owned(),
         held_per_entity_max: 100,
@@ -101,6 +102,10 @@ pub fn limits() -> Limits {
         waiting_deadline: minutes(5),
         waiting_per_lane_max: 100,
         dedupe_window: minutes(60 * 24),
+        journal_kept: minutes(60 * 24 * 4),
+        command_log_kept: minutes(60 * 24),
+        saga_kept: minutes(60 * 24),
+        letter_kept: minutes(60 * 24),
         digests_kept: 8,
         failures_max: 10,
         drain_max: 10,
@@ -302,6 +307,19 @@ impl World {
         self.told.sent.extend(decided.messages.iter().cloned());
         if let Some(halt) = decided.halt.clone().filter(|halt| *halt != Halt::Accepted) {
             self.told.halts.insert(id.clone(), halt);
+        }
+    }
+
+    /// Forgets what is old and trims the outbox, as a worker does. Every message has been acknowledged here.
+    pub fn forget(&mut self) {
+        for (table, _) in KEPT_FOR_A_TIME {
+            let since = self.now() - self.limits.kept(table);
+            let kept = Kept { since, range: MINUTE, rows_max: 500, lock_wait: Duration::ZERO };
+            while self.runtime.block_on(self.session.forget(table, &kept)) == Ok(Forgotten::Part) {}
+        }
+        let all = Position { batch: i64::MAX, index: i64::MAX };
+        for id in &self.homes {
+            while self.runtime.block_on(self.session.trim_outbox(id, all, 500)) == Ok(500) {}
         }
     }
 
