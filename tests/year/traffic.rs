@@ -158,11 +158,11 @@ impl Traffic {
         for (topic, word) in
             [("strict", "fine"), ("strict", "fail"), ("easy", "fail"), ("easy", "fine"), ("plain", "fine")]
         {
-            let name = format!("t{}", part % 5);
-            let mut number = self.next(&format!("{topic}/{name}"));
+            let name = format!("{topic}-{}", part % 5);
+            let mut number = self.next(&name);
             if topic == "easy" && word == "fine" {
                 // The number before it never comes.
-                number = self.next(&format!("{topic}/{name}"));
+                number = self.next(&name);
             }
             let data = json!({ "tally": name, "word": word });
             let record = self.record(world, &name, "tally.noted", Some(number), &data);
