@@ -113,6 +113,7 @@ contract! {
             a_row_that_finds_no_room_makes_it,
             a_lane_goes_on_while_an_old_range_waits_for_a_reader,
             who_is_cut_off_half_way_is_taken_over_from,
+            whole_ranges_go_while_lanes_commit_and_none_of_them_waits,
         },
     }
 }

@@ -59,3 +59,74 @@ fn kept(shared: &Shared, table: &'static Table, now: i64) -> Kept {
         lock_wait: settings.forget_lock_wait,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::sync::watch;
+
+    use super::{CLOCKS_APART, round, run};
+    use crate::{
+        core::{
+            fence::{LaneCommit, Position},
+            ledger::SEEN,
+            limits::micros,
+            record::LaneId,
+            table::{Change, Value, Want},
+        },
+        memory::MemoryStore,
+        store::{Session, Store},
+        worker::testing,
+    };
+
+    const NOW: i64 = 1_767_225_600_000_000;
+    /// More than two steps of rows.
+    const OLD: i64 = 11_000;
+
+    async fn seen(session: &mut dyn Session) -> usize {
+        let want = Want::Scan { prefix: vec![], after: None, limit: usize::MAX };
+        session.load(&[(&SEEN, want)]).await.unwrap()[0].len()
+    }
+
+    #[tokio::test]
+    async fn a_round_goes_as_far_as_it_can_and_no_further() {
+        let store = MemoryStore::new("m", || NOW);
+        let shared = testing::shared(Arc::new(store.clone()));
+        let mut session = store.session().await.unwrap();
+        let lane = LaneId { topic: "profiles".to_owned(), partition: 0 };
+        let (row, _) = session.claim(&lane, "t", "o", 0).await.unwrap();
+        let edge = NOW - micros(shared.limits.dedupe_window) - CLOCKS_APART;
+        let id = |n: i64| ["profile", "u", "s", &n.to_string()].map(Value::text);
+        let digest = |at| [Value::Bytes(vec![1]), Value::Time(at)];
+        let rows = (0..=OLD).map(|n| id(n).into_iter().chain(digest(edge - i64::from(n < OLD))).collect());
+        let commit = LaneCommit {
+            lane,
+            expected: row.fence,
+            next_offset: 1,
+            incarnation: 1,
+            last: None,
+            relayed: Position::default(),
+            writes: vec![(&SEEN, rows.map(Change::Insert).collect())],
+        };
+        session.commit(&[commit]).await.unwrap();
+        let (ending, end) = watch::channel(());
+        round(&shared, &end).await.unwrap();
+        assert_eq!(seen(&mut *session).await, 1, "what is just as old as may be stays");
+        drop(ending);
+        run(shared, end).await;
+    }
+
+    #[tokio::test]
+    async fn it_ends_when_it_is_told_in_the_middle_of_a_pause() {
+        let mut shared = testing::shared(Arc::new(MemoryStore::new("m", || NOW)));
+        let mut settings = (*shared.settings).clone();
+        settings.trim_interval = Duration::from_secs(86_400);
+        shared.settings = Arc::new(settings);
+        let (ending, end) = watch::channel(());
+        let running = tokio::spawn(run(shared, end));
+        tokio::task::yield_now().await;
+        drop(ending);
+        running.await.unwrap();
+    }
+}

@@ -1,6 +1,12 @@
 //! Claims about what is kept for a time: what goes, what stays, and that nobody is stopped by it.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use seriatim::{
     core::{
@@ -8,11 +14,12 @@ use seriatim::{
         ledger::{KEPT_FOR_A_TIME, SEEN, kept_since},
         table::{Change, Row, Table, Type, Value, Want},
     },
-    store::{Committed, Error, Forgotten, Kept, Session},
+    postgres::{PostgresStore, Settings},
+    store::{Committed, Error, Forgotten, Kept, Session, Store},
 };
 use sqlx::{Executor, PgConnection};
 
-use crate::database::{Database, after, batch, claim, lane};
+use crate::database::{Database, POSTGRES_SCHEMA, after, batch, claim, lane};
 
 const DAY: i64 = 86_400_000_000;
 /// Days from now, each in a range of its own where there are ranges.
@@ -155,6 +162,79 @@ pub async fn who_is_cut_off_half_way_is_taken_over_from(database: Database) {
     all(&mut *session, &SEEN, &kept(now + 8 * DAY)).await;
     assert_eq!(ranges(&mut beside).await, before[2..]);
     assert_eq!(times(&mut *session, &SEEN, now).await, [12, 12, 20]);
+}
+
+/// Rows of each range that is to go.
+const MANY: i64 = 100_000;
+
+pub async fn whole_ranges_go_while_lanes_commit_and_none_of_them_waits(database: Database) {
+    let mut session = database.session().await;
+    let now = filled(&mut *session, &SEEN).await;
+    let mut beside = database.beside().await;
+    for day in &DAYS[..3] {
+        let fill = "insert into seriatim.seen select 'trial', 'e' || n % 1000, 's', n::text, '\\x00', \
+                    to_timestamp($1::double precision / 1000000) from generate_series(1, $2) n";
+        sqlx::query(fill).bind((now + day * DAY) as f64).bind(MANY).execute(&mut beside).await.unwrap();
+    }
+    // Under a name of its own, so that who waits for whom can be told.
+    let mut settings = Settings::new(database.url());
+    settings.application_name = "forgetting".to_owned();
+    let mut forgetting = PostgresStore::open(settings, &POSTGRES_SCHEMA).await.unwrap().session().await.unwrap();
+    let forgetting = tokio::spawn(async move {
+        let (edge, mut steps) = (kept(now + 17 * DAY), Vec::new());
+        loop {
+            let (before, begun) = (forgetting.statements(), Instant::now());
+            let left = forgetting.forget(&SEEN, &edge).await.unwrap();
+            steps.push((forgetting.statements() - before, begun.elapsed()));
+            if left == Forgotten::All {
+                return steps;
+            }
+        }
+    });
+    let over = Arc::new(AtomicBool::new(false));
+    let mut lanes = Vec::new();
+    for number in 1..3 {
+        let committing = commit_until(Arc::clone(&over), database.session().await, number, now);
+        lanes.push(tokio::spawn(committing));
+    }
+    let (mut looks, mut waits) = (0, 0);
+    while !forgetting.is_finished() {
+        let sql = "select count(*) from pg_stat_activity where datname = current_database() \
+                   and application_name = 'seriatim' and wait_event_type = 'Lock'";
+        waits += sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut beside).await.unwrap();
+        looks += 1;
+    }
+    over.store(true, Ordering::Relaxed);
+    let steps = forgetting.await.unwrap();
+    let mut commits = Vec::new();
+    for lane in lanes {
+        commits.push(lane.await.unwrap());
+    }
+    println!(
+        "{looks} looks; statements and time of each step: {steps:?}; commits of each lane, the longest: {commits:?}"
+    );
+    assert_eq!(waits, 0, "of {looks} looks");
+    assert_eq!(steps.len(), 3, "a range a step");
+    assert!(steps.iter().all(|(statements, _)| *statements <= 12), "whatever a range holds: {steps:?}");
+    assert!(commits.iter().all(|(count, _)| *count > 0), "{commits:?}");
+    let left: i64 = sqlx::query_scalar("select count(*) from seriatim.seen").fetch_one(&mut beside).await.unwrap();
+    assert_eq!(left, 1 + commits.iter().map(|(count, _)| *count).sum::<i64>());
+}
+
+/// Commits ids into a range that stays, and looks into all of them; says how often, and the longest that it took.
+async fn commit_until(over: Arc<AtomicBool>, mut session: Box<dyn Session>, number: i32, now: i64) -> (i64, Duration) {
+    let mut row = claim(&mut *session, &lane(number)).await;
+    let (mut count, mut longest) = (0, Duration::ZERO);
+    while !over.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        let cells = aged(&SEEN, &format!("{number}/{count}"), now + 18 * DAY);
+        let found = session.load(&[(&SEEN, Want::Keys(vec![cells[..SEEN.key].to_vec()]))]).await.unwrap();
+        assert_eq!(found, [Vec::<Row>::new()]);
+        row = write(&mut *session, &row, &SEEN, cells).await;
+        longest = longest.max(begun.elapsed());
+        count += 1;
+    }
+    (count, longest)
 }
 
 /// A bound that takes a row at a time.
