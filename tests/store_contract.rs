@@ -92,6 +92,7 @@ contract! {
             a_dangling_row_is_rejected_at_commit,
             a_row_and_what_it_belongs_to_come_in_one_batch,
             tables_have_the_declared_columns,
+            a_timer_of_every_purpose_is_taken,
             entities_are_shown_with_what_is_unwell,
             what_is_still_to_be_undone_is_shown,
         },

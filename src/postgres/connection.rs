@@ -140,7 +140,7 @@ impl Open {
         })
     }
 
-    /// Runs a statement that takes no arguments and changes what tables there are.
+    /// Runs statements that take no arguments, and change what tables there are.
     pub(super) async fn run(&mut self, doing: &str, sql: String) -> Result<(), Error> {
         self.sent += 1;
         let answer = bounded(self.reply_timeout, self.connection.execute(sql::vouch(sql))).await?;

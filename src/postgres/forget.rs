@@ -103,12 +103,10 @@ async fn make_room(open: &mut Open, table: &'static Table, length: i64) -> Resul
     let from = end.map_or_else(|| "minvalue".to_owned(), |end| format!("to_timestamp({end})"));
     let (parent, range) = (sql::name(table), sql::name_beside(table, &format!("{}_until_{until}", table.name)));
     let doing = format!("making a range of {}", merge::name(table));
-    open.begin().await?;
-    open.run(&doing, format!("create table {range} (like {parent} including all)")).await?;
     let bounds = format!("for values from ({from}) to (to_timestamp({until}))");
-    open.run(&doing, format!("alter table {parent} attach partition {range} {bounds}")).await?;
-    // Whether an answer comes or not: the next one looks what there is.
-    open.commit().await.map_err(|error| Error::Retry(format!("{doing}: {error}")))
+    // All in one simple query is one transaction. Whether an answer comes or not: the next one looks what there is.
+    let make = format!("create table {range} (like {parent} including all)");
+    open.run(&doing, format!("{make}; alter table {parent} attach partition {range} {bounds}")).await
 }
 
 /// Takes a range the rest of its way out.

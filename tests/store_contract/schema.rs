@@ -3,7 +3,7 @@
 use seriatim::{
     core::{
         fence::LaneRow,
-        ledger::{DEBT, QUARANTINE, SAGA, TABLES, kept_since},
+        ledger::{DEBT, QUARANTINE, SAGA, TABLES, TIMER, kept_since},
         table::{Change, Row, Table, Type, Value, Want},
     },
     postgres::{self, PostgresStore},
@@ -13,7 +13,7 @@ use seriatim::{
         schema::{Schema, Script, Status},
     },
 };
-use sqlx::{Connection, Row as _, SqliteConnection};
+use sqlx::{Connection, Executor, Row as _, SqliteConnection};
 
 use crate::database::{
     Database, MAIN, PART, POSTGRES_SCHEMA, Place, SQLITE_SCHEMA, after, batch, claim, create_postgres, lane,
@@ -65,6 +65,19 @@ pub async fn tables_have_the_declared_columns(database: Database) {
         let expected = declared[..table.key].iter().map(|c| c.0.as_str()).chain(since);
         assert_eq!(key, expected.collect::<Vec<_>>(), "key of {}", table.name);
     }
+}
+
+pub async fn a_timer_of_every_purpose_is_taken(database: Database) {
+    let mut session = database.session().await;
+    let row = claim(&mut *session, &lane(0)).await;
+    let timer = |purpose: &str| {
+        let key =
+            [text("trials"), Value::Int(0), Value::Time(1)].into_iter().chain([purpose, "trial", "e", "n"].map(text));
+        Change::Insert(key.chain([Value::Time(1)]).collect())
+    };
+    let timers = ["entity", "saga", "gap", "waiting", "letter"].map(timer).to_vec();
+    let answer = session.commit(&[batch(&row, vec![(&TIMER, timers)])]).await;
+    assert!(matches!(answer, Ok(Committed::All { .. })), "{answer:?}");
 }
 
 pub async fn entities_are_shown_with_what_is_unwell(database: Database) {
@@ -167,6 +180,46 @@ async fn a_store_in_memory_is_shared_by_its_sessions() {
     let row = claim(&mut *one, &lane(0)).await;
     one.commit(&[batch(&row, vec![(&MAIN, vec![main("bad", -1)])])]).await.unwrap_err();
     assert_eq!(two.peek(&lane(0)).await.unwrap(), Some(row));
+}
+
+/// An id and a number as they stood before rows were kept by time.
+const KEPT_BEFORE: [&str; 2] = [
+    "insert into {}seen values (7, 'k', 'e', 's', 'id', {}, {})",
+    "insert into {}passed values ('k', 'e', 's', 1, {}, {})",
+];
+
+#[tokio::test]
+async fn what_was_kept_before_rows_went_by_time_is_kept_still() {
+    let filled = |prefix: &str, bytes: &str, time: &str| {
+        KEPT_BEFORE.map(|text| text.replacen("{}", prefix, 1).replacen("{}", bytes, 1).replacen("{}", time, 1))
+    };
+    let split = |scripts: &[Script]| {
+        let at = scripts.iter().position(|script| script.name == "retention").unwrap();
+        let sql = |scripts: &[Script]| scripts.iter().map(|script| script.sql).collect::<Vec<_>>().join("\n");
+        (sql(&scripts[..at]), sql(&scripts[at..]))
+    };
+    let (before, since) = split(postgres::migrate::SCRIPTS);
+    let (name, url) = create_postgres().await;
+    let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+    let store = std::sync::Arc::new(seriatim::memory::MemoryStore::new("unused", || 0));
+    let _gone_at_the_end = Database { store, place: Place::Postgres { name, url } };
+    let rows = filled("seriatim.", "'\\x00'", "now()").join(";");
+    let steps = ["create schema seriatim".to_owned(), before, rows, since];
+    for sql in steps {
+        connection.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+    }
+    for table in ["seen", "passed"] {
+        let sql =
+            sqlx::AssertSqlSafe(format!("select count(*) from seriatim.{table} where at > now() - interval '1 d'"));
+        assert_eq!(sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut connection).await.unwrap(), 1, "{table}");
+    }
+    let (before, since) = split(sqlite::migrate::SCRIPTS);
+    let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+    for sql in [before, filled("seriatim_", "x'00'", "1").join(";"), since] {
+        connection.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+    }
+    let sql = "select (select count(*) from seriatim_seen) + (select count(*) from seriatim_passed)";
+    assert_eq!(sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut connection).await.unwrap(), 2);
 }
 
 #[test]
