@@ -26,7 +26,7 @@ pub const DAY: i64 = 1440 * MINUTE;
 
 const SKUS: [&str; 4] = ["tea", "cup", "pot", "tray"];
 /// Parts of a day: in each of them everything happens once.
-const PARTS: i64 = 4;
+const PARTS: i64 = 2;
 
 /// What the producers remember.
 #[derive(Default)]
@@ -94,7 +94,7 @@ impl Traffic {
 
     /// Events that are known by their ids, some of them sent twice.
     fn count(&mut self, world: &mut World) {
-        for n in 0..24 {
+        for n in 0..40 {
             let counter = format!("c{}", n % 6);
             let data = json!({ "counter": counter, "delta": 1 });
             let record = self.send(world, "activity", &counter, "activity.counted", None, data);
@@ -107,7 +107,7 @@ impl Traffic {
     /// Events that are known by their numbers, some of them sent twice, some in the wrong order.
     fn change_profiles(&mut self, world: &mut World) {
         let mut late = None;
-        for n in 0..20 {
+        for n in 0..30 {
             let user = format!("u{}", n % 10);
             let number = self.next(&user);
             let data = json!({ "user_id": user, "email": format!("{user}-{number}@example.org") });
