@@ -129,3 +129,18 @@ fn nothing_is_read_in_the_batch_that_accepts_a_new_topic() {
     world.run();
     assert_eq!(words(&mut world, "a"), ["one", "two"], "numbers tell what was taken of the old topic");
 }
+
+/// Who gets no answer sends again, and the lane may have obeyed in between.
+#[test]
+fn an_order_that_comes_again_after_it_was_obeyed_changes_nothing() {
+    let (mut world, lane, _) = begin(&[(1, "fail"), (2, "two"), (3, "fail"), (4, "four")]);
+    world.run();
+    world.order(&lane, action::ENTITY_SKIP, Some("a"), "{}");
+    world.run();
+    assert_eq!(parked(&mut world), ["2", "3"]);
+    world.order_again();
+    world.run();
+    assert_eq!(parked(&mut world), ["2", "3"], "the second failure is not skipped by the order for the first");
+    assert_eq!(results(&mut world).len(), 1);
+    assert!(world.rows(&ledger::COMMAND, vec![]).is_empty());
+}

@@ -85,6 +85,7 @@ pub struct World {
     runtime: Runtime,
     claims: u64,
     orders: u64,
+    ordered: Row,
     /// Lanes that are run; every lane of a home topic.
     homes: BTreeSet<LaneId>,
 }
@@ -141,6 +142,7 @@ impl World {
             runtime,
             claims: 0,
             orders: 0,
+            ordered: Row::new(),
             homes,
         }
     }
@@ -203,7 +205,13 @@ impl World {
             reason: Some("as the story says".to_owned()),
             ordered_at: Micros(self.now()),
         };
-        self.runtime.block_on(self.session.order(command.into_row())).expect("memory takes orders");
+        self.ordered = command.into_row();
+        self.order_again();
+    }
+
+    /// Sends the last order again, as somebody does who has got no answer.
+    pub fn order_again(&mut self) {
+        self.runtime.block_on(self.session.order(self.ordered.clone())).expect("memory takes orders");
     }
 
     /// The lane, claimed if it is not held.
