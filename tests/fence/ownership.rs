@@ -60,8 +60,9 @@ async fn rewind(stage: &Stage, when: &str) {
     let tables = stage
         .database
         .texts(
-            "select table_schema || '.' || table_name from information_schema.tables \
-             where table_schema in ('seriatim', 'shop') and table_type = 'BASE TABLE' order by 1",
+            // A table that is kept by ranges is copied as one.
+            "select relnamespace::regnamespace || '.' || relname from pg_class where relkind in ('r', 'p') \
+             and not relispartition and relnamespace::regnamespace::text in ('seriatim', 'shop') order by 1",
         )
         .await;
     let aside = |table: &str| format!("aside.{}", table.replace('.', "_"));
