@@ -376,8 +376,8 @@ impl Lane {
 /// What is written of a batch: all of it.
 fn written(mut writes: Vec<(&'static Table, Vec<Change>)>) -> Vec<(&'static Table, Vec<Change>)> {
     writes.retain(|(table, _)| {
-        !(std::ptr::eq(*table, &HELD) && lacks(Safeguard::HeldRows))
-            && !(std::ptr::eq(*table, &WAITING) && lacks(Safeguard::WaitingRows))
+        let (held, waiting) = (std::ptr::eq(*table, &HELD), std::ptr::eq(*table, &WAITING));
+        !(held && lacks(Safeguard::HeldRows) || waiting && lacks(Safeguard::WaitingRows))
     });
     writes
 }

@@ -92,6 +92,10 @@ safeguards! {
     DatabaseClock = "database-clock",
     /// The relay's mark moves when a message is sent.
     Acknowledged = "acknowledged",
+    /// Messages go before the standby has their commits.
+    RelayGate = "relay-gate",
+    /// What the brokers acknowledged and lost is not sent again.
+    Resend = "resend",
     /// The relay sends in the order of the table's growth, the newest batch first.
     SendingOrder = "sending-order",
     /// Ids of messages depend on who claims the lane.

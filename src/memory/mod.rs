@@ -194,7 +194,7 @@ impl Session for MemorySession {
         for writes in &tables {
             data.tables.apply(writes);
         }
-        if lacks(Safeguard::OneTransaction) && self.statements % 5 == 0 {
+        if lacks(Safeguard::OneTransaction) && self.statements.is_multiple_of(5) {
             return Err(Error::Retry("the second transaction has failed".to_owned()));
         }
         data.commits += 1;

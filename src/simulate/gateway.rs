@@ -100,7 +100,7 @@ impl Outsider for Gateway {
             "captured" => "payment.captured",
             _ => "payment.refunded",
         };
-        let (id, key) = (format!("gw-{}-{word}", request.key), request.key.clone());
+        let (id, key) = (format!("gw-{}-{word}", request.key), request.key);
         let answer = Event { topic: "payments", key, source: "/gateway", id, kind, sequence: None, data };
         let times = if temper.doubles { 2 } else { 1 };
         let mut pause = || Duration::from_millis(temper.pause + dice.below(20));

@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 use seriatim::{
-    core::record::{LaneId, Record},
+    core::{
+        header::POSITION,
+        record::{LaneId, Record},
+    },
     simulation::{Evidence, header},
 };
 
@@ -75,7 +78,7 @@ pub fn predict(evidence: &Evidence) -> Predicted {
     let mut fold = Fold { patience_ms, jumps: evidence.plan.jumps(), ..Fold::default() };
     for (lane, records) in &evidence.log {
         let Some(kind) = kind_of(&lane.topic) else { continue };
-        for record in records.iter().filter(|record| header(record, "seriatim_position").is_none()) {
+        for record in records.iter().filter(|record| header(record, POSITION).is_none()) {
             fold.take(kind, lane, record);
         }
     }

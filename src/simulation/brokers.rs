@@ -192,6 +192,10 @@ const UNDER_WAY_MAX: usize = 50;
 impl Producer for FarProducer {
     fn send(&self, message: &Message, tag: u64) -> Result<(), SendError> {
         let line = &self.0;
+        if line.process.is_dead() {
+            // What is left of it runs on in memory, and reaches nobody.
+            return Err(SendError::Full);
+        }
         if line.broken.load(Ordering::SeqCst) {
             return Err(SendError::Fatal("a message has failed".to_owned()));
         }

@@ -72,5 +72,5 @@ pub(super) fn forked(evidence: &Evidence) -> Option<Fork> {
     let beyond = known.keys().any(|(sender, lane, number)| {
         sent.get(&((*sender).to_owned(), (*lane).clone())).is_none_or(|sent| number > sent)
     });
-    outside.or(beyond.then_some(Fork::Phantom))
+    outside.or_else(|| beyond.then_some(Fork::Phantom))
 }

@@ -17,6 +17,11 @@ use crate::core::{
     record::{LaneId, Record},
 };
 
+/// The messages of a link by their numbers, each with its place and as it stands first in the topic.
+type Sent<'a> = BTreeMap<i64, (&'a str, &'a Record)>;
+/// Key, value and headers.
+type Content<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, Vec<&'a (String, Option<Vec<u8>>)>);
+
 /// What is not at rest yet, if anything.
 pub(super) fn unrest(world: &World) -> Option<String> {
     let store = &world.store;
@@ -128,10 +133,10 @@ fn journal(evidence: &Evidence) -> Vec<String> {
 /// What stands in the topics is what the lanes have sent: all of it, in order, equal however often it comes.
 fn links(evidence: &Evidence) -> Vec<String> {
     let mut findings = Vec::new();
-    let mut sent: BTreeMap<(String, &LaneId), BTreeMap<i64, (&str, &Record)>> = BTreeMap::new();
+    let mut sent: BTreeMap<(String, &LaneId), Sent<'_>> = BTreeMap::new();
     let mut ids: BTreeMap<&str, (&LaneId, &str)> = BTreeMap::new();
     // Work done again after lost commits has the same ids and the same words, in other places.
-    let again = evidence.plan.loses_commits();
+    let again = evidence.plan.loses_what_was_sent();
     for (lane, records) in &evidence.log {
         for record in records {
             let (Some(position), Some(number)) = (header(record, POSITION), header(record, SEQUENCE)) else { continue };
@@ -182,12 +187,9 @@ fn links(evidence: &Evidence) -> Vec<String> {
 }
 
 /// What a record says. `again`: but for where and in which timeline its sender stood.
-pub(super) fn content(
-    record: &Record,
-    again: bool,
-) -> (&Option<Vec<u8>>, &Option<Vec<u8>>, Vec<&(String, Option<Vec<u8>>)>) {
+pub(super) fn content(record: &Record, again: bool) -> Content<'_> {
     let headers = record.headers.iter().filter(|(name, _)| !again || (name != POSITION && name != TIMELINE));
-    (&record.key, &record.value, headers.collect())
+    (record.key.as_deref(), record.value.as_deref(), headers.collect())
 }
 
 /// Every dead letter is a record of its topic, with its bytes, and has its copy.

@@ -103,6 +103,8 @@ pub struct Plan {
     pub patience: Duration,
     /// Bytes handed over to the relay at most; beyond them it reads the table.
     pub relay_queue_bytes: usize,
+    /// The relay sends only what the standby has that takes over.
+    pub gate: bool,
     /// How unwell it is.
     pub illness: Illness,
     /// What strikes.
@@ -132,6 +134,7 @@ impl Plan {
             held_per_entity_max: [4, 100, 100][dice.index(3)],
             patience: Duration::from_millis([300, 2_000, 2_000][dice.index(3)]),
             relay_queue_bytes: [1 << 10, 4_000, 1 << 20][dice.index(3)],
+            gate: theme == Theme::LostCommits && dice.one_in(2),
             illness,
             strikes: Vec::new(),
             traffic: Vec::new(),
@@ -144,9 +147,14 @@ impl Plan {
         plan
     }
 
-    /// Whether the database loses commits in it.
+    /// Whether the database loses commits in it whose messages may have been sent.
     #[must_use]
-    pub fn loses_commits(&self) -> bool {
+    pub fn loses_what_was_sent(&self) -> bool {
+        !self.gate && self.loses_commits()
+    }
+
+    /// Whether the database loses commits in it.
+    pub(super) fn loses_commits(&self) -> bool {
         self.strikes.iter().any(|strike| matches!(strike.what, Blow::Failover(_)))
     }
 

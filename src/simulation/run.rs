@@ -101,6 +101,9 @@ async fn play(scenario: &dyn Scenario, plan: &Plan, metrics: &Metrics, traced: b
         Arc::clone(&pending),
         dice.fork(4),
     ));
+    if plan.gate {
+        tokio::spawn(replicate(world.clone(), dice.fork(6)));
+    }
     for _ in 0..plan.workers {
         stage.start(false);
     }
@@ -119,7 +122,7 @@ async fn play(scenario: &dyn Scenario, plan: &Plan, metrics: &Metrics, traced: b
     let evidence = Evidence::gather(plan, &world);
     let mut findings = std::mem::take(&mut world.inner().findings);
     // What lost commits leave behind depends on who believed what was sent of them. It must be seen, and that is all.
-    let forked = if plan.loses_commits() { fork::forked(&evidence) } else { None };
+    let forked = if plan.loses_what_was_sent() { fork::forked(&evidence) } else { None };
     match &forked {
         Some(fork) => {
             world.count(fork.name());
@@ -134,6 +137,14 @@ async fn play(scenario: &dyn Scenario, plan: &Plan, metrics: &Metrics, traced: b
     let records = evidence.log.values().map(Vec::len).sum();
     let counts = world.inner().counts.clone();
     Outcome { findings, records, took: world.began.elapsed(), counts, trace: world.take_trace() }
+}
+
+/// A standby that follows, somewhat late.
+async fn replicate(world: World, mut dice: Dice) {
+    loop {
+        world.replicate();
+        tokio::time::sleep(Duration::from_millis(1 + dice.below(40))).await;
+    }
 }
 
 /// Producers.

@@ -3,7 +3,7 @@
 use std::{ffi::OsString, sync::LazyLock};
 
 use super::{Scenario, plan::Plan};
-use crate::config::{Config, Need, Sources};
+use crate::config::{Config, Gate, Need, Sources};
 
 /// Read once: it is the same for every world but for what a plan changes.
 static CONFIG: LazyLock<Config> = LazyLock::new(|| {
@@ -45,6 +45,8 @@ pub(super) fn config(scenario: &dyn Scenario, plan: &Plan) -> Config {
     config.reorder.held_per_entity_max = plan.held_per_entity_max;
     config.reorder.gap_deadline = plan.patience;
     config.reorder.waiting_deadline = plan.patience;
+    config.relay.gate = if plan.gate { Gate::Standby } else { Gate::Off };
+    config.relay.gate_standby = plan.gate.then(|| "standby".to_owned());
     config.relay.queue_bytes_max = plan.relay_queue_bytes;
     config.relay.page_rows = plan.records_max;
     config

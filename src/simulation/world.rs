@@ -73,6 +73,8 @@ pub(super) struct World {
     /// Every record that is written outside of the home topics is told here, for who answers it.
     outside: UnboundedSender<(LaneId, Record)>,
     keeps_snapshots: bool,
+    /// Only a standby's state is gone back to, and nothing is sent before that one has it.
+    gate: bool,
     /// The database's clock jumps at some time.
     pub(super) jumps: bool,
 }
@@ -101,7 +103,7 @@ impl World {
         let clock = Arc::clone(&inner);
         let store = MemoryStore::new("simulated", move || micros(began) + lock(&clock).outages.skew);
         let keeps_snapshots = plan.strikes.iter().any(|strike| matches!(strike.what, super::plan::Blow::Failover(_)));
-        Self { inner, store, began, outside, keeps_snapshots, jumps: plan.jumps() }
+        Self { inner, store, began, outside, keeps_snapshots, jumps: plan.jumps(), gate: plan.gate }
     }
 
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -215,22 +217,33 @@ impl World {
 
     /// Keeps a state of the store to go back to, if this world ever does.
     pub(super) fn keep_snapshot(&self) {
-        if self.keeps_snapshots {
+        if self.keeps_snapshots && !self.gate {
             let snapshot = self.store.snapshot();
             let inner = &mut *self.inner();
             inner.snapshots.push((Instant::now(), inner.commits.len(), snapshot));
         }
     }
 
-    /// The store loses the commits of so long.
+    /// The standby has all that is committed now.
+    pub(super) fn replicate(&self) {
+        self.store.replicate(true);
+        let snapshot = self.store.snapshot();
+        let inner = &mut *self.inner();
+        inner.snapshots = vec![(Instant::now(), inner.commits.len(), snapshot)];
+    }
+
+    /// The store loses the commits of so long; or, where a standby takes over, what that one has not got.
     pub(super) fn fail_over(&self, lost: Duration) {
         let inner = &mut *self.inner();
+        let lost = if self.gate { Duration::ZERO } else { lost };
         let Some(earliest) = Instant::now().checked_sub(lost) else { return };
         let at = inner.snapshots.partition_point(|(when, ..)| *when <= earliest);
         let Some((_, commits, snapshot)) = at.checked_sub(1).and_then(|at| inner.snapshots.get(at)) else { return };
         self.store.restore(snapshot.clone());
         inner.commits.truncate(*commits);
-        inner.snapshots.truncate(at);
+        // The standby is what it is until it has more.
+        let kept = if self.gate { 1 } else { at };
+        inner.snapshots.truncate(kept);
     }
 
     /// A transaction was made.
