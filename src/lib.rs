@@ -20,5 +20,6 @@ pub mod sqlite;
 pub mod worker;
 
 pub mod admin;
+pub mod fsck;
 pub mod shop;
 pub mod testing;

@@ -7,6 +7,7 @@ pub mod print;
 
 mod check;
 mod config;
+mod fsck;
 mod migrate;
 mod run;
 mod topics;
@@ -36,6 +37,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Migrate(action) => migrate::run(&cli.settings, &action),
         Command::Topics(topics) => topics::run(&cli.settings, &topics.action),
         Command::Check { manifests, reading } => check::run(&cli.settings, &manifests, reading),
+        Command::Fsck(arguments) => fsck::run(&cli.settings, &arguments),
         Command::Entity(action) => entity::run(&cli.settings, &action),
         Command::Saga(action) => saga::run(&cli.settings, &action),
         Command::Dlq(action) => dlq::run(&cli.settings, &action),
@@ -93,6 +95,8 @@ mod tests {
             "topics apply --dry-run --dir elsewhere --replicas 1",
             "topics check",
             "check -o text",
+            "fsck",
+            "fsck --slack 5m --findings 10 -o json",
             "entity show purchase p-1 -o json",
             "entity release stock sku-1",
             "entity skip payment pay-1 --reason twice --actor me --dry-run",
@@ -122,6 +126,8 @@ mod tests {
             "entity show dragon d-1",
             "dlq show stock -1 0",
             "demo --events 1",
+            "fsck --findings 0",
+            "fsck --slack soon",
             "run -o json",
             "dlq replay stock 0 1 --wait 2h",
         ] {

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     catalog::Catalog,
     event::{Arrival, Body, Event, Link, Reason, Rejection, SagaRef},
+    fence::Position,
     kind::Nature,
     partition::partition_of,
     record::{LaneId, Record},
@@ -95,6 +96,14 @@ fn link_of(record: &Record, catalog: &Catalog) -> Result<Link, &'static str> {
     let sequence =
         sequence.filter(|sequence| *sequence >= 1).ok_or("header seriatim_sequence: is not a decimal from 1")?;
     Ok(Link { topic: topic.to_owned(), partition, sequence })
+}
+
+/// Where a message of one of our lanes stood among those of its lane, as its headers say; none if they do not.
+#[must_use]
+pub fn position_of(record: &Record) -> Option<Position> {
+    let mut parts = header(record, "seriatim_position")?.rsplit('/');
+    let index = parts.next()?.parse().ok()?;
+    Some(Position { batch: parts.next()?.parse().ok()?, index })
 }
 
 /// Opens a record of a lane: its link, and its event or what is wrong with it, as far as it could be read.

@@ -60,6 +60,8 @@ macro_rules! tables {
     };
 }
 
+pub(crate) use tables;
+
 tables! {
     /// How far a lane has taken the messages of another lane. `digest` is null until links are digested.
     LINK_IN LinkIn = "link_in" (topic: String, partition: i64, from_topic: String, from_partition: i64) {

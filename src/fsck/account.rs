@@ -1,0 +1,194 @@
+//! What became of one record, told by rows alone: exactly one outcome, or something is wrong. Pure.
+//!
+//! Most outcomes are rows that name the record's offset. A duplicate leaves none: it must have a twin that took its
+//! number, its id or its place on the link. Kinds without a journal leave none either: their marks tell.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    bits::Bits,
+    links::Place,
+    rows::{Held, Journal, Letter},
+};
+use crate::core::{
+    event::{Arrival, Event},
+    marks::{Marks, Standing},
+    record::LaneId,
+};
+
+/// Entity, source and number or id.
+pub(super) type Named<T> = (String, String, T);
+
+/// What the tables say about some records of one lane.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    pub(super) journal: BTreeMap<Named<i64>, Vec<Journal>>,
+    pub(super) letters: BTreeMap<i64, Letter>,
+    /// By link and what it is held as.
+    pub(super) held: BTreeMap<(String, Named<i64>), Held>,
+    pub(super) waiting: BTreeSet<i64>,
+    pub(super) passed: BTreeMap<Named<i64>, Option<Vec<u8>>>,
+    pub(super) seen: BTreeMap<Named<String>, Vec<u8>>,
+    pub(super) marks: BTreeMap<String, Marks>,
+}
+
+/// What is known of a record beside the tables.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Case<'a> {
+    pub(super) lane: &'a LaneId,
+    pub(super) arrival: &'a Arrival,
+    /// How it stands to the messages of its link that were read before it; new, if it is no message of ours.
+    pub(super) place: Place,
+    /// Offsets that are parked.
+    pub(super) parked: &'a Bits,
+    /// Whether its kind keeps a journal.
+    pub(super) journaled: bool,
+    /// Whether the topic was accepted anew: rows of its offset may be of a record that was there before.
+    pub(super) anew: bool,
+    /// Where a record with its id stands that had an outcome, and whether that is a dead letter.
+    pub(super) twin: Option<(i64, bool)>,
+}
+
+/// What became of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The word of the outcome.
+    One(&'static str),
+    /// It is a duplicate if a record with its id was applied before.
+    IfTwin,
+    /// Nothing accounts for it.
+    Lost,
+    /// It, or it and its twin, have taken effect more than once: the words.
+    Twice(Vec<&'static str>),
+    /// The journal speaks of another record at its place.
+    Other,
+}
+
+/// Words for what cannot be told apart any further.
+pub(super) const COUNTED: &str = "applied_or_duplicate";
+const DUPLICATE: &str = "duplicate";
+
+/// The number that an event's journal row has.
+pub(super) fn number_of(arrival: &Arrival, event: &Event) -> i64 {
+    event.sequence.unwrap_or(arrival.record.offset)
+}
+
+/// What became of a record.
+pub(super) fn judge(case: &Case<'_>, facts: &Facts) -> Fate {
+    let offset = case.arrival.record.offset;
+    let letter = facts.letters.get(&offset);
+    let is_replayed = letter.is_some_and(|letter| letter.status == "replayed");
+    let mut outcomes = Vec::new();
+    if let Ok(event) = &case.arrival.decoded {
+        let (own, others) = journal_of(case, event, facts);
+        let other = own.iter().any(|row| row.digest.as_deref().is_some_and(|digest| digest != event.digest));
+        if other && !case.anew {
+            return Fate::Other;
+        }
+        outcomes.extend(own.iter().map(|row| word(&row.outcome)));
+        // A number is taken once; only an operator's replay runs outside of that.
+        let replayed = |row: &Journal| facts.letters.get(&row.record_offset).is_some_and(|it| it.status == "replayed");
+        let twin_took = others.iter().any(|row| row.record_offset < offset && !replayed(row))
+            || case.twin.is_some_and(|(at, is_letter)| at < offset && !is_letter)
+            || matches!(case.place, Place::Copy | Place::Other);
+        if !own.is_empty() && twin_took && !is_replayed && !case.anew {
+            return Fate::Twice(vec![DUPLICATE, outcomes[0]]);
+        }
+    }
+    if letter.is_some() && !is_replayed {
+        outcomes.push("dead_lettered");
+    }
+    if held_as(case.arrival).and_then(|key| facts.held.get(&key)).is_some_and(|row| row.record_offset == Some(offset) && row.place == 0) {
+        outcomes.push("held");
+    }
+    outcomes.extend(case.parked.has(offset).then_some("parked"));
+    outcomes.extend(facts.waiting.contains(&offset).then_some("waiting"));
+    match outcomes.as_slice() {
+        [one] => Fate::One(one),
+        [] => without_rows(case, facts, is_replayed),
+        _ => Fate::Twice(outcomes),
+    }
+}
+
+/// Journal rows of the record itself, and of others with its number.
+fn journal_of<'a>(case: &Case<'_>, event: &Event, facts: &'a Facts) -> (Vec<&'a Journal>, Vec<&'a Journal>) {
+    let key = (event.entity_id.clone(), event.source.clone(), number_of(case.arrival, event));
+    let rows = facts.journal.get(&key).map(Vec::as_slice).unwrap_or_default().iter();
+    let is_own = |row: &&Journal| {
+        row.topic == case.lane.topic
+            && row.partition == i64::from(case.lane.partition)
+            && row.record_offset == case.arrival.record.offset
+            && (!case.anew || row.digest.as_deref().is_none_or(|digest| digest == event.digest))
+    };
+    rows.partition(is_own)
+}
+
+fn word(outcome: &str) -> &'static str {
+    match outcome {
+        "refused" => "refused",
+        "skipped" => "skipped",
+        _ => "applied",
+    }
+}
+
+/// Where a record is held, if it is: by its link, or by its entity's sequence.
+pub(super) fn held_as(arrival: &Arrival) -> Option<(String, Named<i64>)> {
+    if let Some(link) = &arrival.link {
+        let name = link.to_string();
+        return Some((name.clone(), (String::new(), name, link.sequence)));
+    }
+    let event = arrival.decoded.as_ref().ok()?;
+    Some((String::new(), (event.entity_id.clone(), event.source.clone(), event.sequence?)))
+}
+
+/// No row names the record: a duplicate, or an event of a kind without a journal.
+fn without_rows(case: &Case<'_>, facts: &Facts, is_replayed: bool) -> Fate {
+    if matches!(case.place, Place::Copy | Place::Other | Place::Old) {
+        return Fate::One(DUPLICATE);
+    }
+    let Ok(event) = &case.arrival.decoded else { return Fate::Lost };
+    if case.arrival.link.is_some() {
+        return if case.journaled { Fate::Lost } else { Fate::One(COUNTED) };
+    }
+    if is_replayed && !case.journaled {
+        return Fate::One(COUNTED);
+    }
+    match event.sequence {
+        Some(number) => numbered(case, event, number, facts),
+        None => identified(case, event, facts),
+    }
+}
+
+/// An event with a number: who took the number, and with what content?
+fn numbered(case: &Case<'_>, event: &Event, number: i64, facts: &Facts) -> Fate {
+    let key = (event.entity_id.clone(), event.source.clone(), number);
+    let same = |digest: &Option<Vec<u8>>| digest.as_deref() == Some(event.digest.as_slice());
+    let journal = facts.journal.get(&key).into_iter().flatten().any(|row| same(&row.digest));
+    let passed = facts.passed.get(&key).is_some_and(same);
+    let held = facts.held.get(&(String::new(), key)).is_some_and(|row| same(&row.digest));
+    if journal || passed || held {
+        return Fate::One(DUPLICATE);
+    }
+    if case.journaled {
+        return Fate::Lost;
+    }
+    let marks = facts.marks.get(&event.entity_id);
+    let taken = marks.is_some_and(|marks| {
+        matches!(marks.standing(&event.source), Standing::Taken(taken) if number <= taken)
+            && marks.had_digest(&event.source, number, &event.digest) != Some(false)
+            && !marks.gave_up(&event.source, number)
+    });
+    if taken { Fate::One(COUNTED) } else { Fate::Lost }
+}
+
+/// An event with an id: it was seen, and if there is a journal, somebody with its id was applied.
+fn identified(case: &Case<'_>, event: &Event, facts: &Facts) -> Fate {
+    let key = (event.entity_id.clone(), event.source.clone(), event.id.clone());
+    let seen = facts.seen.get(&key).is_some_and(|digest| *digest == event.digest);
+    match (seen, case.journaled, case.twin) {
+        (false, ..) => Fate::Lost,
+        (true, false, _) => Fate::One(COUNTED),
+        (true, true, Some(_)) => Fate::One(DUPLICATE),
+        (true, true, None) => Fate::IfTwin,
+    }
+}
