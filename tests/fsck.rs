@@ -87,7 +87,10 @@ async fn nothing_is_found_beside_a_worker_at_work_nor_after_it_and_every_change_
     let report = Said::by(&worker).is_clean();
     println!("{looks} looks beside the worker; at rest: {report:#}");
     for outcome in ["applied", "refused", "duplicate", "dead_lettered", "applied_or_duplicate", "held"] {
-        assert!(report["outcomes"].as_array().unwrap().iter().any(|row| row["outcome"] == outcome), "{outcome}: {report:#}");
+        assert!(
+            report["outcomes"].as_array().unwrap().iter().any(|row| row["outcome"] == outcome),
+            "{outcome}: {report:#}"
+        );
     }
     assert_eq!(report["not_at_rest"], 0);
 
@@ -122,7 +125,12 @@ async fn a_sqlite_file_is_compared_as_well() {
     worker.migrate();
     let mut process = worker.start("worker", &logs);
     stage.send("profiles", (1..=40).map(|at| story::profile("u-1", "a", at)).collect()).await;
-    stage.send("activity", (1..=200).map(|at| stage::Event::counted(&format!("c-{}", at % 7), format!("e-{at}"), 1)).collect()).await;
+    stage
+        .send(
+            "activity",
+            (1..=200).map(|at| stage::Event::counted(&format!("c-{}", at % 7), format!("e-{at}"), 1)).collect(),
+        )
+        .await;
     let read_all = || async {
         let said = tokio::task::block_in_place(|| Said::by(&worker)).is_clean();
         said["records"] == 240
@@ -158,4 +166,13 @@ fn services_out_of_reach_end_it_with_their_own_code() {
     let said = Said::by(&worker);
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.err.contains("is missing"), "{said:?}");
+}
+
+#[test]
+fn every_class_stands_in_the_page_with_its_command() {
+    let page = include_str!("../docs/fsck.md");
+    for class in Class::ALL {
+        let line = page.lines().find(|line| line.starts_with(&format!("| `{}` |", class.as_str())));
+        assert!(line.is_some_and(|line| line.contains("`seriatim ")), "{}", class.as_str());
+    }
 }

@@ -46,8 +46,7 @@ async fn compare(config: &Config, arguments: &Fsck) -> Result<Report, Failure> {
     let log = Log::new(&kafka, timeout).map_err(|error| Failure::Run(error.into()))?;
     let prefix = &config.topics.prefix;
     let catalog = shop::catalog(&shop::Settings::from(&config.saga), prefix);
-    let settings =
-        fsck::Settings { findings_max: arguments.findings.into(), slack: arguments.slack, timeout };
+    let settings = fsck::Settings { findings_max: arguments.findings.into(), slack: arguments.slack, timeout };
     let run = fsck::Fsck::new(catalog, (broker, log), &*store, settings, shop::laws::laws(prefix), Box::new(tell));
     run.await.map_err(Failure::Run)?.run().await.map_err(Failure::Run)
 }

@@ -98,7 +98,10 @@ pub(super) fn judge(case: &Case<'_>, facts: &Facts) -> Fate {
     if letter.is_some() && !is_replayed {
         outcomes.push("dead_lettered");
     }
-    if held_as(case.arrival).and_then(|key| facts.held.get(&key)).is_some_and(|row| row.record_offset == Some(offset) && row.place == 0) {
+    if held_as(case.arrival)
+        .and_then(|key| facts.held.get(&key))
+        .is_some_and(|row| row.record_offset == Some(offset) && row.place == 0)
+    {
         outcomes.push("held");
     }
     outcomes.extend(case.parked.has(offset).then_some("parked"));

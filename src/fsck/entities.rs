@@ -160,9 +160,7 @@ impl Fsck {
                 let (last, row) = (versions.last, after.unwrap_or_default());
                 (Class::VersionBeyondRow, format!("its journal goes up to version {last} and its row is at {row}"))
             }
-            Problem::NoEntity => {
-                (Class::EntityMissing, "events of it were applied and it has no row".to_owned())
-            }
+            Problem::NoEntity => (Class::EntityMissing, "events of it were applied and it has no row".to_owned()),
         };
         let name = kind.name();
         let mend = format!("seriatim entity show {name} {entity_id}");
@@ -177,11 +175,7 @@ impl Fsck {
     }
 }
 
-async fn next_version(
-    main: &'static Table,
-    scan: &mut Scan,
-    look: &mut Look,
-) -> Result<Option<(String, i64)>, Error> {
+async fn next_version(main: &'static Table, scan: &mut Scan, look: &mut Look) -> Result<Option<(String, i64)>, Error> {
     scan.next(look).await?.map(|row| version_in(main, &row)).transpose()
 }
 

@@ -141,7 +141,8 @@ impl Finding {
             Value::Json(text) => serde_json::from_str(text).unwrap_or(Json::Null),
             Value::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
         };
-        let cells = table.columns.iter().zip(row).filter(|(column, _)| !["key", "value", "headers"].contains(&column.name));
+        let cells =
+            table.columns.iter().zip(row).filter(|(column, _)| !["key", "value", "headers"].contains(&column.name));
         let cells: Map<String, Json> = cells.map(|(column, value)| (column.name.to_owned(), shown(value))).collect();
         let name = format!("{}.{}", table.schema, table.name);
         let mut finding = self;

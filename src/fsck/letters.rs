@@ -10,8 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Class, Error, Finding, Fsck, Scan,
     bits::Bits,
-    lane_key, lane_of,
-    read,
+    lane_key, lane_of, read,
     rows::{LETTER, Letter, OUTBOX, Outbox},
 };
 use crate::core::{
@@ -108,7 +107,8 @@ impl Fsck {
         while let Some(page) = pages.next().await? {
             let page: Vec<(i64, Option<Copy<'_>>)> =
                 page.iter().map(|record| (record.offset, copy_of(home, record))).collect();
-            let keys = page.iter().filter_map(|(_, copy)| copy.as_ref()).map(|copy| letter_key(&copy.lane, copy.offset));
+            let keys =
+                page.iter().filter_map(|(_, copy)| copy.as_ref()).map(|copy| letter_key(&copy.lane, copy.offset));
             let mut rows = BTreeMap::new();
             for row in self.look.whole(&ledger::DEAD_LETTER, keys.collect()).await? {
                 let letter = read(ledger::DeadLetter::read(&row), &ledger::DEAD_LETTER)?;

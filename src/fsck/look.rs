@@ -100,7 +100,11 @@ impl Look {
     }
 
     /// The first row of a table after a key.
-    pub(super) async fn first_after(&mut self, table: &'static Table, after: Option<Key>) -> Result<Option<Row>, Error> {
+    pub(super) async fn first_after(
+        &mut self,
+        table: &'static Table,
+        after: Option<Key>,
+    ) -> Result<Option<Row>, Error> {
         let want = Want::Scan { prefix: Key::new(), after, limit: 1 };
         Ok(self.narrow.load(&[(table, want)]).await?.pop().and_then(|mut rows| rows.pop()))
     }

@@ -13,8 +13,7 @@ use crate::core::{
     decode,
     event::Arrival,
     fence::{LaneRow, Position},
-    header,
-    ledger,
+    header, ledger,
     message::Message,
     record::LaneId,
     table::{Key, Value},
@@ -81,7 +80,13 @@ impl Fsck {
     }
 
     /// Reads a stretch of a partition for its messages alone.
-    pub(super) async fn read_messages(&mut self, to: &LaneId, from: i64, until: i64, links: &mut Links) -> Result<(), Error> {
+    pub(super) async fn read_messages(
+        &mut self,
+        to: &LaneId,
+        from: i64,
+        until: i64,
+        links: &mut Links,
+    ) -> Result<(), Error> {
         let mut pages = self.log.read(to, from, until)?;
         while let Some(page) = pages.next().await? {
             let page: Vec<Arrival> = page.into_iter().map(|record| decode::open(&self.catalog, to, record)).collect();
@@ -102,7 +107,8 @@ impl Fsck {
         match place {
             Place::New | Place::Copy | Place::Old => {}
             Place::Other => {
-                let says = format!("number {} of the link stands in the topic before, as another message", claim.number);
+                let says =
+                    format!("number {} of the link stands in the topic before, as another message", claim.number);
                 self.report.find(claim.finding(Class::MessageOther, to, says, show_lane(&claim.from)));
             }
             Place::Behind(before) => {
@@ -208,7 +214,8 @@ impl Fsck {
                 let sent = self.sent_now(&from, to).await?;
                 if link.mark > sent {
                     let says = format!("{to} has taken {} messages of the link and {from} has sent {sent}", link.mark);
-                    let finding = Finding::new(Class::LinkBeyondSent, format!("{from} to {to}"), says, show_lane(&from));
+                    let finding =
+                        Finding::new(Class::LinkBeyondSent, format!("{from} to {to}"), says, show_lane(&from));
                     self.report.find(finding.with("sent", sent).row(&LINK_IN, row));
                 }
             }

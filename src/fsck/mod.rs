@@ -24,6 +24,7 @@ mod look;
 mod messages;
 mod outbox;
 mod records;
+#[allow(dead_code, reason = "a row's declaration brings more than a comparison needs")]
 mod rows;
 mod sagas;
 mod standing;
@@ -42,13 +43,13 @@ pub use self::{
 };
 use self::{links::Links, look::lane_key};
 use crate::{
+    broker::Broker,
     core::{
         catalog::Catalog,
         event::{Body, Event},
         fence::LaneRow,
         record::LaneId,
-        },
-    broker::Broker,
+    },
     kafka::{self, Log},
     store,
 };

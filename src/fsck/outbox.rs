@@ -85,7 +85,10 @@ impl Fsck {
         let last = self.read.get(to).and_then(|links| links.links.get(from)).map_or(0, |link| link.last);
         let upto = first_pending.map_or(sent, |first| first - 1).min(sent);
         if last < upto {
-            let says = format!("{from} has sent {sent} messages to {to}: those from {} to {upto} are neither in the topic nor in the outbox", last + 1);
+            let says = format!(
+                "{from} has sent {sent} messages to {to}: those from {} to {upto} are neither in the topic nor in the outbox",
+                last + 1
+            );
             let finding = Finding::new(Class::MessageLost, format!("{from} to {to}"), says, show_lane(from));
             let finding = finding.with("from", from.to_string()).with("to", to.to_string());
             self.report.find(finding.with("first_lost", last + 1).with("last_lost", upto).with("sent", sent));

@@ -14,8 +14,8 @@ use super::{
     look::Look,
     read,
     rows::{
-        HELD, Held, JOURNAL, Journal, LETTER, Letter, PARKED, PASSED, Parked, Passed, SEEN, STRAY, Seen, Stray, WAITING,
-        Waiting,
+        HELD, Held, JOURNAL, Journal, LETTER, Letter, PARKED, PASSED, Parked, Passed, SEEN, STRAY, Seen, Stray,
+        WAITING, Waiting,
     },
 };
 use crate::core::{
@@ -118,7 +118,8 @@ impl Fsck {
             self.report.find(finding(Class::LaneBeyondTopic, says));
         }
         // The topic may have let go what the lane has read in between.
-        if low > next && row.last.is_some() && self.look.lane(id).await?.is_some_and(|now| low > now.fence.next_offset) {
+        if low > next && row.last.is_some() && self.look.lane(id).await?.is_some_and(|now| low > now.fence.next_offset)
+        {
             let says = format!("the lane is to read offset {next} and its topic keeps {low} and later ones only");
             self.report.find(finding(Class::LaneBehindTopic, says));
         }
@@ -325,7 +326,8 @@ async fn gather(look: &mut Look, lane: &Lane<'_>, page: &[&Arrival]) -> Result<F
         }
         let Ok(event) = &arrival.decoded else { continue };
         journal.push(journal_key(lane, arrival, event));
-        waiting.push(lane_key(lane.id).into_iter().chain(own(&[&event.entity_id])).chain([Value::Int(offset)]).collect());
+        waiting
+            .push(lane_key(lane.id).into_iter().chain(own(&[&event.entity_id])).chain([Value::Int(offset)]).collect());
         match event.sequence {
             Some(_) => passed.push(journal_key(lane, arrival, event)),
             None if arrival.link.is_some() => {}

@@ -105,7 +105,8 @@ mod tests {
     #[test]
     fn what_is_compared_is_declared_by_the_runtime_too() {
         for table in TABLES {
-            let declared = ledger::TABLES.iter().find(|declared| declared.name == table.name).expect("a runtime's table");
+            let declared =
+                ledger::TABLES.iter().find(|declared| declared.name == table.name).expect("a runtime's table");
             assert_eq!(table.columns[..table.key], declared.columns[..declared.key], "{}", table.name);
             for column in table.columns {
                 assert!(declared.columns.contains(column), "{}.{}", table.name, column.name);

@@ -82,7 +82,8 @@ impl Fsck {
             let debt = read(Debt::read(&row), &DEBT)?;
             if debt.status == "needs_operator" {
                 let (kind, entity_id) = (&debt.kind, &debt.entity_id);
-                let says = format!("{} {} of {} are owed and out of retries", debt.amount_minor, debt.currency, debt.what);
+                let says =
+                    format!("{} {} of {} are owed and out of retries", debt.amount_minor, debt.currency, debt.what);
                 let mend = format!("seriatim entity show {kind} {entity_id}");
                 let finding = Finding::new(Class::DebtNeedsOperator, format!("{kind} {entity_id}"), says, mend);
                 self.report.find(finding.of(kind, entity_id).row(&DEBT, &row));

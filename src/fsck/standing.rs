@@ -4,9 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Class, Error, Finding, Fsck, Scan,
+    Class, Error, Finding, Fsck, Scan, lane_key,
     look::Look,
-    lane_key,
     messages::show_lane,
     read,
     rows::{
@@ -51,7 +50,9 @@ impl Parking {
                     && last.is_none_or(|last| last == row.next - 1);
                 (!fits).then(|| {
                     let (from, to, count) = (row.first, row.next, self.count);
-                    format!("its quarantine says that places {from} to before {to} are parked, and there are {count} rows")
+                    format!(
+                        "its quarantine says that places {from} to before {to} are parked, and there are {count} rows"
+                    )
                 })
             }
         }
@@ -69,8 +70,7 @@ impl Fsck {
     /// Merges quarantine and parked rows, both by kind and entity.
     async fn parking(&mut self, lane: &LaneId) -> Result<(), Error> {
         let mut suspects: Vec<(String, String)> = Vec::new();
-        let (mut unwell, mut parked) =
-            (Scan::new(&QUARANTINE, lane_key(lane)), Scan::new(&PARKED, lane_key(lane)));
+        let (mut unwell, mut parked) = (Scan::new(&QUARANTINE, lane_key(lane)), Scan::new(&PARKED, lane_key(lane)));
         let mut next_unwell = next_quarantine(&mut unwell, &mut self.look).await?;
         let mut next_parked = next_parked(&mut parked, &mut self.look).await?;
         loop {
@@ -84,7 +84,9 @@ impl Fsck {
             } else {
                 // It stays for its own turn.
             }
-            while let Some(row) = next_parked.take_if(|row| (row.kind.as_str(), row.entity_id.as_str()) == (entity.0.as_str(), entity.1.as_str())) {
+            while let Some(row) = next_parked
+                .take_if(|row| (row.kind.as_str(), row.entity_id.as_str()) == (entity.0.as_str(), entity.1.as_str()))
+            {
                 parking.add(row.place);
                 next_parked = self::next_parked(&mut parked, &mut self.look).await?;
             }
@@ -116,7 +118,8 @@ impl Fsck {
             }
             let mend = format!("seriatim entity show {kind} {entity_id}");
             let finding = Finding::new(Class::QuarantineBroken, format!("{kind} {entity_id}"), problem, mend);
-            let finding = finding.of(kind, entity_id).with("topic", lane.topic.as_str()).with("partition", lane.partition);
+            let finding =
+                finding.of(kind, entity_id).with("topic", lane.topic.as_str()).with("partition", lane.partition);
             let finding = finding.with("first_parked", parking.first).with("last_parked", parking.last);
             let finding = finding.with("parked", parking.count);
             self.report.find(match row {

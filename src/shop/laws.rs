@@ -82,7 +82,8 @@ impl Law for Goods {
         for (sku, sum) in std::mem::take(&mut self.on_hand) {
             let (_, committed) = reservations(look, &sku).await?;
             let row = look.one(Item::table(), id_key(&sku)).await?;
-            let on_hand = row.map(|row| fit(Item::from_cells(&row), Item::table())).transpose()?.map(|item| item.on_hand);
+            let on_hand =
+                row.map(|row| fit(Item::from_cells(&row), Item::table())).transpose()?.map(|item| item.on_hand);
             let expected = sum - committed;
             if on_hand != Some(expected) {
                 let says = format!("on hand is {on_hand:?}: received and adjusted {sum} less committed {committed}");
@@ -207,7 +208,9 @@ impl Purchases {
             let id = &purchase.purchase_id;
             for line in lines.get(id).into_iter().flatten() {
                 if let Some(says) = wrong_goods(purchase, line, kept.get(&(id.clone(), line.sku.clone()))) {
-                    report.find(broken("purchase", id, says).with("sku", line.sku.as_str()).with("quantity", line.quantity));
+                    report.find(
+                        broken("purchase", id, says).with("sku", line.sku.as_str()).with("quantity", line.quantity),
+                    );
                 }
             }
             if let Some(says) = wrong_money(purchase, payments.get(id)) {
@@ -254,8 +257,10 @@ fn wrong_goods(purchase: &Purchase, line: &Line, kept: Option<&Reservation>) -> 
     let found = status.map_or("none", ReservationStatus::as_str);
     match purchase.status {
         PurchaseStatus::Completed => {
-            let whole = status == Some(ReservationStatus::Committed) && kept.is_some_and(|row| row.quantity == line.quantity);
-            (!whole).then(|| format!("it is completed and {} is not handed over in full: reservation {found}", line.sku))
+            let whole =
+                status == Some(ReservationStatus::Committed) && kept.is_some_and(|row| row.quantity == line.quantity);
+            (!whole)
+                .then(|| format!("it is completed and {} is not handed over in full: reservation {found}", line.sku))
         }
         PurchaseStatus::Rejected => {
             let keeps = matches!(status, Some(ReservationStatus::Reserved | ReservationStatus::Committed));
@@ -272,12 +277,15 @@ fn wrong_money(purchase: &Purchase, payment: Option<&Payment>) -> Option<String>
             let paid = payment.is_some_and(|row| row.currency == purchase.currency)
                 && captured == purchase.total_minor
                 && refunded == 0;
-            (!paid).then(|| format!("it is completed, captured {captured}, refunded {refunded} of {}", purchase.total_minor))
+            (!paid).then(|| {
+                format!("it is completed, captured {captured}, refunded {refunded} of {}", purchase.total_minor)
+            })
         }
         PurchaseStatus::Rejected => {
             // Money that came after all is being given back.
             let under_way = payment.is_some_and(|row| row.status == PaymentStatus::Refunding);
-            (captured != refunded && !under_way).then(|| format!("it is rejected, captured {captured}, refunded {refunded}"))
+            (captured != refunded && !under_way)
+                .then(|| format!("it is rejected, captured {captured}, refunded {refunded}"))
         }
         PurchaseStatus::Pending => None,
     }
@@ -349,7 +357,8 @@ mod tests {
 
     #[test]
     fn a_completed_purchase_is_handed_over_in_full() {
-        let wrong = |kept: Option<Reservation>| wrong_goods(&purchase(PurchaseStatus::Completed), &line(), kept.as_ref());
+        let wrong =
+            |kept: Option<Reservation>| wrong_goods(&purchase(PurchaseStatus::Completed), &line(), kept.as_ref());
         assert_eq!(wrong(kept(2, ReservationStatus::Committed)), None);
         assert!(wrong(kept(1, ReservationStatus::Committed)).is_some());
         assert!(wrong(kept(2, ReservationStatus::Reserved)).is_some());
@@ -358,7 +367,8 @@ mod tests {
 
     #[test]
     fn a_rejected_purchase_keeps_nothing() {
-        let wrong = |kept: Option<Reservation>| wrong_goods(&purchase(PurchaseStatus::Rejected), &line(), kept.as_ref());
+        let wrong =
+            |kept: Option<Reservation>| wrong_goods(&purchase(PurchaseStatus::Rejected), &line(), kept.as_ref());
         assert_eq!((wrong(None), wrong(kept(2, ReservationStatus::Released))), (None, None));
         assert!(wrong(kept(2, ReservationStatus::Reserved)).is_some());
         assert_eq!(wrong_money(&purchase(PurchaseStatus::Rejected), None), None);

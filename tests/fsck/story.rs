@@ -46,7 +46,8 @@ impl Story {
         stage.send("purchases", open.into_iter().chain(done).collect()).await;
         stage.send("payments", ["told", "goods"].map(captured).into()).await;
         stage.send("stock", vec![adjusted("nothing", "less", -5), adjusted("nothing", "less-again", -6)]).await;
-        let mut profiles = vec![plain_profile("u-twice", "a"), plain_profile("u-twice", "b"), plain_profile("u-twice", "a")];
+        let mut profiles =
+            vec![plain_profile("u-twice", "a"), plain_profile("u-twice", "b"), plain_profile("u-twice", "a")];
         for user in ["u-lost", "u-other", "u-beyond", "u-missing", "u-version", "u-copied"] {
             profiles.extend((1..=3).map(|at| profile(user, "a", at)));
         }

@@ -66,7 +66,8 @@ impl Scene<'_> {
 
     /// Where the journal row of an entity's version says that its record stands.
     async fn offset(&self, entity: &str, version: i64) -> i64 {
-        let sql = format!("select record_offset from seriatim.journal where entity_id = '{entity}' and version = {version}");
+        let sql =
+            format!("select record_offset from seriatim.journal where entity_id = '{entity}' and version = {version}");
         self.number(&sql).await
     }
 
@@ -76,7 +77,11 @@ impl Scene<'_> {
         let offset = self.number(&format!("select record_offset from {row}")).await;
         self.sql(&format!("delete from {row}")).await;
         let about = format!("{} offset {offset}", self.lane("stock", "nothing"));
-        self.expect(Class::RecordLost, about, &["topic", "partition", "offset", "entity_id", "event_id", "next_offset"]);
+        self.expect(
+            Class::RecordLost,
+            about,
+            &["topic", "partition", "offset", "entity_id", "event_id", "next_offset"],
+        );
 
         let offset = self.offset("u-other", 3).await;
         self.sql("update seriatim.journal set digest = '\\x00' where entity_id = 'u-other' and version = 3").await;
@@ -160,7 +165,10 @@ impl Scene<'_> {
     }
 
     async fn sagas(&mut self) {
-        self.sql("update seriatim.saga set state = jsonb_set(state, '{deadline}', '1000000') where saga_id = 'overdue'").await;
+        self.sql(
+            "update seriatim.saga set state = jsonb_set(state, '{deadline}', '1000000') where saga_id = 'overdue'",
+        )
+        .await;
         self.expect(Class::SagaOverdue, "checkout overdue", &["seriatim.saga"]);
         self.sql("delete from seriatim.timer where entity_id = 'asleep' and purpose = 'saga'").await;
         self.expect(Class::SagaWithoutTimer, "checkout asleep", &["seriatim.saga"]);
@@ -189,12 +197,17 @@ impl Scene<'_> {
     }
 
     async fn messages(&mut self) {
-        let (purchases, outcomes, stock) = (self.topic("purchases"), self.topic("purchase-outcomes"), self.topic("stock"));
+        let (purchases, outcomes, stock) =
+            (self.topic("purchases"), self.topic("purchase-outcomes"), self.topic("stock"));
         // A message of an outgoing topic, changed in the outbox; another, whose rows say more than was sent.
-        let link = |partition: i32| format!("topic = '{purchases}' and to_topic = '{outcomes}' and to_partition = {partition}");
+        let link = |partition: i32| {
+            format!("topic = '{purchases}' and to_topic = '{outcomes}' and to_partition = {partition}")
+        };
         let row = format!("seriatim.outbox where {} and partition = 0 order by batch, idx limit 1", link(0));
-        let (batch, index) =
-            (self.number(&format!("select batch from {row}")).await, self.number(&format!("select idx from {row}")).await);
+        let (batch, index) = (
+            self.number(&format!("select batch from {row}")).await,
+            self.number(&format!("select idx from {row}")).await,
+        );
         let at = format!("topic = '{purchases}' and partition = 0 and batch = {batch} and idx = {index}");
         self.sql(&format!("update seriatim.outbox set value = '\\x00' where {at}")).await;
         self.expect(Class::MessageOther, format!("{purchases}/0/{batch}/{index}"), &["differs", "offset", "topic"]);
@@ -207,8 +220,10 @@ impl Scene<'_> {
         let link = format!("topic = '{purchases}' and to_topic = '{stock}' and to_partition = {tea} and partition = 0");
         let sent = self.number(&format!("select sent from seriatim.link_out where {link}")).await;
         let row = format!("seriatim.outbox where {link} and link_sequence = {sent}");
-        let (batch, index) =
-            (self.number(&format!("select batch from {row}")).await, self.number(&format!("select idx from {row}")).await);
+        let (batch, index) = (
+            self.number(&format!("select batch from {row}")).await,
+            self.number(&format!("select idx from {row}")).await,
+        );
         self.sql(&format!("delete from {row}")).await;
         let mark = format!("topic = '{stock}' and partition = {tea} and from_topic = '{purchases}'");
         self.sql(&format!("update seriatim.link_in set mark = mark - 1 where {mark} and from_partition = 0")).await;
@@ -255,9 +270,14 @@ impl Scene<'_> {
     /// Lanes of counters, which nothing else here reads.
     async fn lanes(&mut self) {
         let topic = self.topic("activity");
-        let end = |partition: i32| format!("select next_offset from seriatim.lane where topic = '{topic}' and partition = {partition}");
+        let end = |partition: i32| {
+            format!("select next_offset from seriatim.lane where topic = '{topic}' and partition = {partition}")
+        };
         let next = self.number(&end(0)).await;
-        self.sql(&format!("update seriatim.lane set next_offset = next_offset + 50 where topic = '{topic}' and partition = 0")).await;
+        self.sql(&format!(
+            "update seriatim.lane set next_offset = next_offset + 50 where topic = '{topic}' and partition = 0"
+        ))
+        .await;
         self.expect(Class::LaneBeyondTopic, format!("{topic}/0"), &["end", "oldest", "owner"]);
         assert!(next > 0, "a lane that has read nothing");
         let next = self.number(&end(1)).await;
@@ -267,9 +287,13 @@ impl Scene<'_> {
         let mut upto = TopicPartitionList::new();
         upto.add_partition_offset(&topic, 1, Offset::Offset(next - 1)).expect("an offset");
         admin.delete_records(&upto, &AdminOptions::new()).await.expect("delete records");
-        self.sql(&format!("update seriatim.lane set next_offset = 2, last_offset = 1 where topic = '{topic}' and partition = 1")).await;
+        self.sql(&format!(
+            "update seriatim.lane set next_offset = 2, last_offset = 1 where topic = '{topic}' and partition = 1"
+        ))
+        .await;
         self.expect(Class::LaneBehindTopic, format!("{topic}/1"), &["end", "oldest"]);
-        self.sql(&format!("update seriatim.lane set last_digest = '\\x00' where topic = '{topic}' and partition = 2")).await;
+        self.sql(&format!("update seriatim.lane set last_digest = '\\x00' where topic = '{topic}' and partition = 2"))
+            .await;
         self.expect(Class::LaneOtherTopic, format!("{topic}/2"), &["offset", "read_timestamp_ms"]);
     }
 }
