@@ -39,7 +39,7 @@ impl Said {
     }
 
     #[track_caller]
-    fn is_clean(self) -> Json {
+    fn expect_clean(self) -> Json {
         assert_eq!(self.code, Some(0), "{}\n{:#}", self.err, self.report);
         assert_eq!((&self.report["found"], &self.report["findings"]), (&json!(0), &json!([])));
         assert!(self.report["unsettled"] == 0, "{:#}", self.report);
@@ -77,14 +77,14 @@ async fn nothing_is_found_beside_a_worker_at_work_nor_after_it_and_every_change_
     while !story.is_told(&stage).await {
         process.expect_running();
         let said = tokio::task::block_in_place(|| Said::by(&worker));
-        said.is_clean();
+        said.expect_clean();
         looks += 1;
         story.go_on(&stage, looks).await;
     }
     process.expect_no_panic();
     process.stop(STEP).await;
 
-    let report = Said::by(&worker).is_clean();
+    let report = Said::by(&worker).expect_clean();
     println!("{looks} looks beside the worker; at rest: {report:#}");
     for outcome in ["applied", "refused", "duplicate", "dead_lettered", "applied_or_duplicate", "held"] {
         assert!(
@@ -132,7 +132,7 @@ async fn a_sqlite_file_is_compared_as_well() {
         )
         .await;
     let read_all = || async {
-        let said = tokio::task::block_in_place(|| Said::by(&worker)).is_clean();
+        let said = tokio::task::block_in_place(|| Said::by(&worker)).expect_clean();
         said["records"] == 240
     };
     wait_until("all is read, and clean at every look", STEP, read_all).await;

@@ -1,6 +1,6 @@
 //! Reading a store page by page, on two sessions: one for narrow rows, one for whole ones.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use super::rows::{DEBT, SAGA, Saga};
 use crate::{
@@ -15,6 +15,11 @@ use crate::{
 
 /// Rows of one page of narrow rows.
 const PAGE_ROWS: usize = 1_000;
+
+/// Looks at one suspicion before it is left unsettled: a lane under load stands still between two batches.
+pub(super) const LOOKS_MAX: u32 = 300;
+/// Pause between two of them: some commits of a busy lane.
+pub(super) const LOOK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Eyes on a store: they change nothing.
 pub struct Look {

@@ -18,6 +18,7 @@ mod account;
 mod bits;
 mod entities;
 mod finding;
+mod gather;
 mod letters;
 mod links;
 mod look;

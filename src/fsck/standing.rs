@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Class, Error, Finding, Fsck, Scan, lane_key,
-    look::Look,
+    look::{LOOK_PAUSE, LOOKS_MAX, Look},
     messages::show_lane,
     read,
     rows::{
@@ -18,9 +18,8 @@ use crate::core::{
     table::{Key, Row, Table, Value},
 };
 
-/// Looks at one suspicion before it is left unsettled, and the pause between two.
-const LOOKS_MAX: u32 = 300;
-const LOOK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+/// The offset that a row names, if its record has one; nothing if the row does not fit.
+type OffsetOf = fn(&[Value]) -> Option<Option<i64>>;
 
 /// How the parked rows of an entity stand: its quarantine, and the places that have rows.
 #[derive(Debug, Default)]
@@ -81,8 +80,6 @@ impl Fsck {
             if of_unwell.as_ref() == Some(&entity) {
                 parking.quarantine = next_unwell;
                 next_unwell = next_quarantine(&mut unwell, &mut self.look).await?;
-            } else {
-                // It stays for its own turn.
             }
             while let Some(row) = next_parked
                 .take_if(|row| (row.kind.as_str(), row.entity_id.as_str()) == (entity.0.as_str(), entity.1.as_str()))
@@ -105,8 +102,8 @@ impl Fsck {
         for _ in 0..LOOKS_MAX {
             let batch = self.look.batch(lane).await?;
             let row = self.look.one(&QUARANTINE, key.clone()).await?;
-            let mut parking = Parking::default();
-            parking.quarantine = row.as_ref().map(|row| read(Quarantine::read(row), &QUARANTINE)).transpose()?;
+            let quarantine = row.as_ref().map(|row| read(Quarantine::read(row), &QUARANTINE)).transpose()?;
+            let mut parking = Parking { quarantine, ..Parking::default() };
             let mut scan = Scan::new(&PARKED, key.clone());
             while let Some(row) = next_parked(&mut scan, &mut self.look).await? {
                 parking.add(row.place);
@@ -134,7 +131,7 @@ impl Fsck {
 
     /// Rows that name an offset which the lane has not reached. The lane's row is read after them: it only grows.
     async fn reached(&mut self, lane: &LaneId) -> Result<(), Error> {
-        let offsets: [(&'static Table, fn(&[Value]) -> Option<Option<i64>>); 4] = [
+        let offsets: [(&'static Table, OffsetOf); 4] = [
             (&HELD, |row| Held::read(row).map(|row| row.record_offset)),
             (&PARKED, |row| Parked::read(row).map(|row| row.record_offset)),
             (&WAITING, |row| Waiting::read(row).map(|row| Some(row.record_offset))),
