@@ -219,13 +219,14 @@ impl Lane {
     /// all of it otherwise. That the buffer is full is not the fault of those who wait in it: no entity is quarantined.
     fn make_room(&mut self) {
         let prefix = self.key([Value::text("")]);
-        let rows = self.state.scan(&HELD, &prefix).filter_map(|(_, row)| Held::read(row));
-        let mut gaps: Vec<(Micros, String, String)> =
-            rows.filter(|held| held.place == 0).map(|held| (held.held_at, held.entity_id, held.source)).collect();
+        let rows =
+            self.state.scan(&HELD, &prefix).filter_map(|(_, row)| Held::read(row)).filter(|held| held.place == 0);
+        let mut gaps: Vec<_> =
+            rows.map(|held| (held.held_at, held.record_offset, held.entity_id, held.source)).collect();
         gaps.sort_unstable();
         let rows_wanted = self.limits.held_per_lane_max / 10 * 9;
         let bytes_wanted = i64::try_from(self.limits.held_bytes_per_lane_max / 10 * 9).unwrap_or(i64::MAX);
-        for (_, entity_id, source) in gaps {
+        for (.., entity_id, source) in gaps {
             let bytes = self.held_bytes + self.batch.held_bytes;
             if self.state.count(&HELD) <= rows_wanted && bytes <= bytes_wanted {
                 return;

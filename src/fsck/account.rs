@@ -39,6 +39,8 @@ pub(super) struct Case<'a> {
     pub(super) arrival: &'a Arrival,
     /// How it stands to the messages of its link that were read before it; new, if it is no message of ours.
     pub(super) place: Place,
+    /// Whether all records that the lane has ever read are there: else an original may be gone, and only its copy left.
+    pub(super) whole: bool,
     /// Offsets that are parked.
     pub(super) parked: &'a Bits,
     /// Whether its kind keeps a journal.
@@ -151,7 +153,11 @@ fn without_rows(case: &Case<'_>, facts: &Facts, is_replayed: bool) -> Fate {
     }
     let Ok(event) = &case.arrival.decoded else { return Fate::Lost };
     if case.arrival.link.is_some() {
-        return if case.journaled { Fate::Lost } else { Fate::One(COUNTED) };
+        return match (case.journaled, case.whole) {
+            (true, true) => Fate::Lost,
+            (true, false) => Fate::One(DUPLICATE),
+            (false, _) => Fate::One(COUNTED),
+        };
     }
     if is_replayed && !case.journaled {
         return Fate::One(COUNTED);
@@ -193,5 +199,113 @@ fn identified(case: &Case<'_>, event: &Event, facts: &Facts) -> Fate {
         (true, false, _) => Fate::One(COUNTED),
         (true, true, Some(_)) => Fate::One(DUPLICATE),
         (true, true, None) => Fate::IfTwin,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::{catalog::Catalog, decode, record::Record},
+        shop,
+    };
+
+    fn lane() -> LaneId {
+        LaneId { topic: "profiles".to_owned(), partition: 0 }
+    }
+
+    fn catalog() -> Catalog {
+        let catalog = shop::catalog(&shop::Settings::default(), "");
+        let counts = catalog.all_topics().map(|topic| (topic, 1)).collect();
+        catalog.with_partitions(counts)
+    }
+
+    fn arrival(offset: i64, sequence: &str, email: &str) -> Arrival {
+        let header = |name: &str, value: &str| (name.to_owned(), Some(value.as_bytes().to_vec()));
+        let mut headers = vec![
+            header("ce_specversion", "1.0"),
+            header("ce_id", "e"),
+            header("ce_source", "/app"),
+            header("ce_type", "profile.email_changed"),
+        ];
+        headers.extend((!sequence.is_empty()).then(|| header("ce_entityseq", sequence)));
+        let value = serde_json::json!({ "user_id": "u", "email": email }).to_string().into_bytes();
+        let record = Record { offset, timestamp_ms: 0, key: Some(b"u".to_vec()), value: Some(value), headers };
+        decode::open(&catalog(), &lane(), record)
+    }
+
+    fn row(arrival: &Arrival, outcome: &str) -> Journal {
+        let event = arrival.decoded.as_ref().unwrap();
+        Journal {
+            kind: "profile".to_owned(),
+            entity_id: event.entity_id.clone(),
+            source: event.source.clone(),
+            number: number_of(arrival, event),
+            batch: 1,
+            idx: 0,
+            version: Some(1),
+            outcome: outcome.to_owned(),
+            event_id: event.id.clone(),
+            event_type: event.event_type.clone(),
+            topic: lane().topic,
+            partition: 0,
+            record_offset: arrival.record.offset,
+            digest: Some(event.digest.to_vec()),
+        }
+    }
+
+    fn facts(rows: &[Journal]) -> Facts {
+        let mut facts = Facts::default();
+        for row in rows {
+            let key = (row.entity_id.clone(), row.source.clone(), row.number);
+            facts.journal.entry(key).or_default().push(row.clone());
+        }
+        facts
+    }
+
+    fn fate(arrival: &Arrival, facts: &Facts, parked: &[i64]) -> Fate {
+        let mut bits = Bits::default();
+        parked.iter().for_each(|offset| assert!(bits.add(*offset)));
+        let (lane, place) = (lane(), Place::New);
+        let case =
+            Case { lane: &lane, arrival, place, whole: true, parked: &bits, journaled: true, anew: false, twin: None };
+        judge(&case, facts)
+    }
+
+    #[test]
+    fn a_record_has_the_outcome_of_its_row() {
+        let first = arrival(5, "1", "a");
+        assert_eq!(fate(&first, &facts(&[row(&first, "applied")]), &[]), Fate::One("applied"));
+        assert_eq!(fate(&first, &facts(&[row(&first, "skipped")]), &[]), Fate::One("skipped"));
+        assert_eq!(fate(&first, &Facts::default(), &[5]), Fate::One("parked"));
+        assert_eq!(fate(&first, &Facts::default(), &[]), Fate::Lost);
+    }
+
+    #[test]
+    fn a_duplicate_has_a_twin_of_the_same_content() {
+        let (first, again, other) = (arrival(5, "1", "a"), arrival(9, "1", "a"), arrival(9, "1", "b"));
+        let facts = facts(&[row(&first, "applied")]);
+        assert_eq!(fate(&again, &facts, &[]), Fate::One("duplicate"));
+        assert_eq!(fate(&other, &facts, &[]), Fate::Lost, "a conflict is a dead letter");
+    }
+
+    #[test]
+    fn what_takes_effect_twice_is_told() {
+        let (first, again) = (arrival(5, "1", "a"), arrival(9, "1", "a"));
+        let both = facts(&[row(&first, "applied"), row(&again, "applied")]);
+        assert_eq!(fate(&again, &both, &[]), Fate::Twice(vec!["duplicate", "applied"]));
+        assert_eq!(fate(&first, &both, &[]), Fate::One("applied"), "the first of them is right");
+        assert_eq!(fate(&first, &facts(&[row(&first, "applied")]), &[5]), Fate::Twice(vec!["applied", "parked"]));
+    }
+
+    #[test]
+    fn an_id_needs_a_twin_that_was_read() {
+        let again = arrival(9, "", "a");
+        let event = again.decoded.as_ref().unwrap();
+        let mut facts = Facts::default();
+        let key = (event.entity_id.clone(), event.source.clone(), event.id.clone());
+        facts.seen.insert(key, event.digest.to_vec());
+        assert_eq!(fate(&again, &facts, &[]), Fate::IfTwin);
+        assert_eq!(fate(&again, &Facts::default(), &[]), Fate::Lost);
     }
 }

@@ -121,7 +121,7 @@ pub(super) async fn settle(look: &mut Look, lane: &Lane<'_>, case: &Case<'_>) ->
         let parked = parked(look, lane, case.arrival).await?;
         let mut fate = judge(&Case { parked: &parked, ..*case }, &facts);
         if let (Fate::IfTwin, Ok(event)) = (&fate, &case.arrival.decoded)
-            && has_twin(look, lane, event).await?
+            && (!case.whole || has_twin(look, lane, event).await?)
         {
             fate = Fate::One("duplicate");
         }

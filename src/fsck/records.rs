@@ -34,6 +34,8 @@ pub(super) type Twins = HashMap<[u8; 16], (i64, bool)>;
 pub(super) struct Lane<'a> {
     pub(super) id: &'a LaneId,
     row: LaneRow,
+    /// Whether its topic keeps its records from its beginning on.
+    pub(super) whole: bool,
     pub(super) kind: std::sync::Arc<dyn AnyKind>,
     /// The ranges in which ids are kept.
     pub(super) ranges: Vec<i64>,
@@ -50,7 +52,7 @@ impl Fsck {
         let mut lane = match self.lanes.get(id).cloned() {
             Some(row) => {
                 self.compare_ends(id, &row, low, high).await?;
-                Some(self.open_lane(id, row).await?)
+                Some(self.open_lane(id, row, low == 0).await?)
             }
             None => None,
         };
@@ -77,7 +79,7 @@ impl Fsck {
         Ok(())
     }
 
-    async fn open_lane<'a>(&mut self, id: &'a LaneId, row: LaneRow) -> Result<Lane<'a>, Error> {
+    async fn open_lane<'a>(&mut self, id: &'a LaneId, row: LaneRow, whole: bool) -> Result<Lane<'a>, Error> {
         let kind = std::sync::Arc::clone(self.catalog.at(&id.topic).expect("a lane is of a home topic"));
         let mut ranges = Vec::new();
         let mut after = None;
@@ -94,7 +96,7 @@ impl Fsck {
             let offset = read(Parked::read(&row), &PARKED)?.record_offset;
             offset.map(|offset| parked.add(offset));
         }
-        Ok(Lane { id, row, kind, ranges, parked, twins: Twins::new() })
+        Ok(Lane { id, row, whole, kind, ranges, parked, twins: Twins::new() })
     }
 
     /// The lane's next offset lies within its topic.
@@ -244,6 +246,7 @@ impl Lane<'_> {
             arrival,
             place,
             parked: &self.parked,
+            whole: self.whole && self.row.incarnation == 1,
             journaled: self.kind.journaled(),
             anew: self.row.incarnation > 1,
             twin: twin_key.and_then(|key| self.twins.get(&key).copied()),
