@@ -219,25 +219,24 @@ impl Lane {
     /// all of it otherwise. That the buffer is full is not the fault of those who wait in it: no entity is quarantined.
     fn make_room(&mut self) {
         let prefix = self.key([Value::text("")]);
-        let rows =
-            self.state.scan(&HELD, &prefix).filter_map(|(_, row)| Held::read(row)).filter(|held| held.place == 0);
-        let mut gaps: Vec<_> =
-            rows.map(|held| (held.held_at, held.record_offset, held.entity_id, held.source)).collect();
+        let rows = self.state.scan(&HELD, &prefix).filter_map(|(_, row)| Held::read(row));
+        let rows = rows.filter(|held| held.place == 0);
+        let gap = |held: Held| (held.held_at, held.record_offset, held.entity_id, held.source);
+        let mut gaps: Vec<_> = rows.map(gap).collect();
         gaps.sort_unstable();
-        let rows_wanted = self.limits.held_per_lane_max / 10 * 9;
-        let bytes_wanted = i64::try_from(self.limits.held_bytes_per_lane_max / 10 * 9).unwrap_or(i64::MAX);
+        let rows_wanted = self.limits.held_per_lane_max - self.limits.held_per_lane_max / 10;
+        let bytes_max = self.limits.held_bytes_per_lane_max;
+        let bytes_wanted = i64::try_from(bytes_max - bytes_max / 10).unwrap_or(i64::MAX);
         for (.., entity_id, source) in gaps {
             let bytes = self.held_bytes + self.batch.held_bytes;
             if self.state.count(&HELD) <= rows_wanted && bytes <= bytes_wanted {
                 return;
             }
-            let error = format!("an event of {source} is missing and the lane's buffer is full");
-            match self.kind().gap() {
-                GapPolicy::Skip if self.prepare(&entity_id) => {
-                    self.give_up(&entity_id, &source, "is missing and the lane's buffer is full");
-                }
-                GapPolicy::Skip => {}
-                GapPolicy::Quarantine | GapPolicy::DeadLetter => self.dead_letter_gap(&entity_id, &source, &error),
+            if self.kind().gap() != GapPolicy::Skip {
+                let error = format!("an event of {source} is missing and the lane's buffer is full");
+                self.dead_letter_gap(&entity_id, &source, &error);
+            } else if self.prepare(&entity_id) {
+                self.give_up(&entity_id, &source, "is missing and the lane's buffer is full");
             }
         }
     }
