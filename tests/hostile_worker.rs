@@ -118,7 +118,7 @@ const LARGEST: usize = 20;
 /// Headers of one record, as many as fit.
 const HEADERS: usize = 100_000;
 /// Records that a batch is packed of, a mebibyte each that is a kibibyte packed.
-const PACKED: usize = 24;
+const PACKED: usize = 8;
 
 fn header(name: &str, value: &[u8]) -> OwnedHeaders {
     OwnedHeaders::new().insert(Header { key: name, value: Some(value) })
