@@ -21,6 +21,7 @@ pub mod sqlite;
 pub mod worker;
 
 pub mod admin;
+pub mod fsck;
 pub mod shop;
 pub mod simulation;
 pub mod testing;

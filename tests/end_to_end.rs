@@ -36,6 +36,18 @@ async fn wait_for_new_owner(database: &Database, before: &[String], worker: &mut
     .await;
 }
 
+/// Starts `fsck`: beside workers at work, or after them.
+fn compare(worker: &Worker, name: &str, logs: &Path) -> Process {
+    Process::start(worker.command(&["fsck"]), name, logs)
+}
+
+/// It has found nothing.
+async fn found_nothing(mut fsck: Process) {
+    let status = fsck.ended(STEP).await;
+    assert!(status.success(), "{} says {status}:\n{}", fsck.name, fsck.log());
+    println!("{}:\n{}", fsck.name, fsck.log());
+}
+
 #[test]
 fn the_model_passes_its_own_tests() {
     let mut command = Command::new(python());
@@ -70,16 +82,20 @@ async fn tables_and_topics_equal_the_model_after_a_kill_and_a_rebalance() {
     // One worker dies in the middle of its work and comes back while the next events arrive.
     let producer = world.produce(Some("0"));
     wait_until("a third of the first events is taken", STEP, || async { database.taken().await >= KILLED_AT }).await;
+    let beside = compare(&worker, "fsck-beside-a-kill", &logs);
     first.kill();
     // Asked at once: the other worker goes on, and by the end of the phase this would prove nothing.
     let taken = database.taken().await;
     assert!(taken < FIRST_PHASE, "the worker was killed after its work: {taken} records are taken");
     finished(producer, STEP).await;
+    found_nothing(beside).await;
     let before = owners(&database).await;
     let mut first = worker.start("worker-1-again", &logs);
     let producer = world.produce(Some("1"));
+    let beside = compare(&worker, "fsck-beside-a-rebalance", &logs);
     wait_for_new_owner(&database, &before, &mut first).await;
     finished(producer, STEP).await;
+    found_nothing(beside).await;
 
     // A third one joins while events arrive, takes lanes over, and leaves again in good order.
     let before = owners(&database).await;
@@ -100,6 +116,7 @@ async fn tables_and_topics_equal_the_model_after_a_kill_and_a_rebalance() {
     }
     gateway.stop(STEP).await;
     world.judge("judge", &database).await;
+    found_nothing(compare(&worker, "fsck-at-rest", &logs)).await;
     topics.delete(&brokers).await;
     database.drop().await;
 }

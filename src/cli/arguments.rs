@@ -5,7 +5,7 @@
 
 mod operator;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use seriatim::config::Sources;
@@ -73,6 +73,11 @@ pub enum Command {
         #[command(flatten)]
         reading: Reading,
     },
+    /// Account for every record, row and message; ends with 1 on any finding
+    ///
+    /// Reads the database and the topics and changes neither; the worker may work meanwhile. Each finding names its
+    /// evidence and the command that mends it. Ends with 69 if Kafka or the database cannot be reached.
+    Fsck(Fsck),
     /// Look at an entity, or end its quarantine
     #[command(subcommand)]
     Entity(Entity),
@@ -96,6 +101,23 @@ pub struct Reading {
     /// How the answer looks
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+}
+
+/// What is compared, and how strictly.
+#[derive(Args, Clone, Debug)]
+pub struct Fsck {
+    /// How late a saga may be before it is a finding
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = slack)]
+    pub slack: Duration,
+    /// Findings of each class that are shown; all are counted
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub findings: u32,
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+fn slack(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "write it like 30s or 5m".to_owned())
 }
 
 #[derive(Args, Clone, Debug)]

@@ -7,6 +7,7 @@ pub mod print;
 
 mod check;
 mod config;
+mod fsck;
 mod migrate;
 mod run;
 mod topics;
@@ -46,6 +47,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Migrate(action) => migrate::run(&cli.settings, &action),
         Command::Topics(topics) => topics::run(&cli.settings, &topics.action),
         Command::Check { manifests, reading } => check::run(&cli.settings, &manifests, reading),
+        Command::Fsck(arguments) => fsck::run(&cli.settings, &arguments),
         Command::Entity(action) => entity::run(&cli.settings, &action),
         Command::Saga(action) => saga::run(&cli.settings, &action),
         Command::Dlq(action) => dlq::run(&cli.settings, &action),
@@ -105,6 +107,8 @@ mod tests {
             "topics apply --dry-run --dir elsewhere --replicas 1",
             "topics check",
             "check -o text",
+            "fsck",
+            "fsck --slack 5m --findings 10 -o json",
             "entity show purchase p-1 -o json",
             "entity release stock sku-1",
             "entity skip payment pay-1 --reason twice --actor me --dry-run",
@@ -134,6 +138,8 @@ mod tests {
             "entity show dragon d-1",
             "dlq show stock -1 0",
             "demo --events 1",
+            "fsck --findings 0",
+            "fsck --slack soon",
             "run -o json",
             "dlq replay stock 0 1 --wait 2h",
         ] {
@@ -141,5 +147,88 @@ mod tests {
             let error = Cli::try_parse_from(words).unwrap_err();
             assert_eq!(error.exit_code(), Exit::Usage as i32, "{line}");
         }
+    }
+    /// Words that stand on a command line, most of them in the wrong place.
+    const WORDS: &[&str] = &[
+        "demo",
+        "run",
+        "migrate",
+        "up",
+        "status",
+        "topics",
+        "plan",
+        "apply",
+        "check",
+        "fsck",
+        "entity",
+        "show",
+        "release",
+        "saga",
+        "list",
+        "dlq",
+        "replay",
+        "lane",
+        "accept",
+        "config",
+        "purchase",
+        "stock",
+        "p-1",
+        "--limit",
+        "--status",
+        "-o",
+        "json",
+        "text",
+        "--config",
+        "--set",
+        "a.b=c",
+        "--insecure-dev",
+        "--wait",
+        "99999999999999d",
+        "-1",
+        "1e400",
+        "9223372036854775808",
+        "--",
+        "-",
+        "",
+        "--=",
+        "\u{0}",
+        "\u{202e}",
+        "--seed",
+        "--events",
+        "--slack",
+        "1m",
+        "--help",
+    ];
+
+    /// A number of command lines by chance; `dev/fuzz` asks for more of them.
+    #[test]
+    fn hostile_command_lines_end_as_a_command_or_as_an_error_that_says_why() {
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+        let bound = number("SERIATIM_FUZZ_SECONDS").map(|seconds| std::time::Duration::from_secs(seconds) / 4);
+        let (began, mut cases) = (std::time::Instant::now(), 0_u64);
+        let mut state = number("SERIATIM_FUZZ_SEED").unwrap_or(1);
+        let mut roll = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).unwrap()
+        };
+        while bound.map_or(cases < 5_000, |bound| began.elapsed() < bound) {
+            let mut words = vec![std::ffi::OsString::from("seriatim")];
+            for _ in 0..roll() % 8 {
+                let mut word = WORDS[roll() % WORDS.len()].as_bytes().to_vec();
+                if roll() % 5 == 0 {
+                    word.insert(roll() % (word.len() + 1), u8::try_from(roll() % 256).unwrap());
+                }
+                words.push(std::os::unix::ffi::OsStringExt::from_vec(word));
+            }
+            if let Err(error) = Cli::try_parse_from(&words) {
+                assert!(!error.to_string().is_empty() && [0, 2].contains(&error.exit_code()), "{words:?}");
+            }
+            cases += 1;
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        println!(
+            "| command lines | {cases} | {seconds:.1} | {:.0} | 0 |",
+            f64::from(u32::try_from(cases).unwrap_or(u32::MAX)) / seconds
+        );
     }
 }

@@ -27,6 +27,9 @@ use super::{
 const PREFIX: &str = "SERIATIM_";
 /// No configuration is longer; what is, is the wrong file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The same for the configuration itself. Its parser takes time with the square of how deep brackets are nested, and a
+/// hundred times their memory; a configuration with every setting is a few KiB.
+const YAML_BYTES_MAX: usize = 64 << 10;
 
 /// A value and who said it.
 #[derive(Clone, Debug)]
@@ -178,6 +181,9 @@ fn parse(text: &str) -> Result<Json, String> {
         Some(place) => format!("is not valid YAML near line {}, column {}", place.line(), place.column()),
         None => "is not valid YAML, or has a key twice".to_owned(),
     };
+    if text.len() > YAML_BYTES_MAX {
+        return Err(format!("is longer than {YAML_BYTES_MAX} bytes"));
+    }
     let tree: serde_yaml_ng::Value = serde_yaml_ng::from_str(text).map_err(told)?;
     serde_json::to_value(tree).map_err(|_| "has a key that is not a text".to_owned())
 }

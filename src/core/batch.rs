@@ -130,7 +130,8 @@ pub(super) struct Batch {
     pub(super) taken: BTreeMap<(String, String, i64), Digest>,
     pub(super) journal: i64,
     pub(super) timers: i64,
-    pub(super) quarantined: usize,
+    /// Entities quarantined, each with whether it was for a gap.
+    pub(super) quarantined: Vec<bool>,
     /// When the gap timers that this batch has set are due, by entity and source: one is enough.
     pub(super) gaps: BTreeMap<(String, String), i64>,
     /// Entities and sources whose held events have been asked what they will need.

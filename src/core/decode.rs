@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     catalog::Catalog,
     event::{Arrival, Body, Digest, Event, Reason, Rejection, SagaRef},
+    fence::Position,
     header::{DIGEST, POSITION, SEQUENCE, TIMELINE},
     kind::Nature,
     link::Link,
@@ -117,6 +118,14 @@ fn read_digest(text: &str) -> Option<Digest> {
         *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
     }
     Some(digest)
+}
+
+/// Where a message of one of our lanes stood among those of its lane, as its headers say; none if they do not.
+#[must_use]
+pub fn position_of(record: &Record) -> Option<Position> {
+    let mut parts = header(record, POSITION)?.rsplit('/');
+    let index = parts.next()?.parse().ok()?;
+    Some(Position { batch: parts.next()?.parse().ok()?, index })
 }
 
 /// Opens a record of a lane: its link, and its event or what is wrong with it, as far as it could be read.

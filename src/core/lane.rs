@@ -20,6 +20,7 @@ use super::{
     limits::{Limits, MINUTE},
     link::Fork,
     message::Message,
+    quarantine::GAP,
     record::{LaneId, Record},
     reorder::buffered_bytes,
     sabotage::{Safeguard, lacks},
@@ -108,8 +109,8 @@ pub struct Lane {
     relayed: Position,
     /// The database's clock, microseconds since the epoch; never runs backwards.
     pub(super) now: i64,
-    /// When entities were quarantined lately; the breaker counts them.
-    pub(super) failures: Vec<i64>,
+    /// When entities were quarantined lately, and whether for a gap; the breaker counts the others.
+    pub(super) failures: Vec<(i64, bool)>,
     /// Bytes of the held and waiting records.
     pub(super) held_bytes: i64,
     /// Why the database refuses what drains, if it does.
@@ -164,7 +165,7 @@ impl Lane {
             self.held_bytes += buffered_bytes(table, &row);
             if std::ptr::eq(table, &QUARANTINE) {
                 // A claim must not make the breaker forget.
-                self.failures.extend(Quarantine::read(&row).map(|row| row.since.0));
+                self.failures.extend(Quarantine::read(&row).map(|row| (row.since.0, row.cause == GAP)));
             }
             self.state.admit(Address::new(table, row[..table.key].to_vec()), Some(row));
         }
@@ -283,8 +284,8 @@ impl Lane {
 
     fn finish(&mut self, inputs: &[Input], relayed: Position) -> Decided {
         let batch = std::mem::take(&mut self.batch);
-        self.failures.retain(|at| self.now - at < MINUTE);
-        self.failures.extend(std::iter::repeat_n(self.now, batch.quarantined));
+        self.failures.retain(|(at, _)| self.now - at < MINUTE);
+        self.failures.extend(batch.quarantined.iter().map(|is_gap| (self.now, *is_gap)));
         self.held_bytes += batch.held_bytes;
         let read = inputs.iter().rev().find_map(|input| match input {
             Input::Record(arrival) if arrival.record.offset >= self.fence.next_offset => Some(&arrival.record),

@@ -60,6 +60,8 @@ macro_rules! tables {
     };
 }
 
+pub(crate) use tables;
+
 tables! {
     /// How far a lane has taken the messages of another lane: the number, digest and timeline of the last one, and the
     /// beginnings of the last digests. They are null after a message that carried none.

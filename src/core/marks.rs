@@ -121,6 +121,12 @@ impl Marks {
         *sent
     }
 
+    /// How many messages the entity has sent to a topic.
+    #[must_use]
+    pub fn sent(&self, topic: &str) -> i64 {
+        self.sent.get(topic).copied().unwrap_or(0)
+    }
+
     /// Keeps the digest of a number, and those of the `kept` last numbers. Numbers that passed without a
     /// digest leave a hole.
     pub fn keep_digest(&mut self, source: &str, number: i64, digest: &Digest, kept: usize) {

@@ -25,7 +25,7 @@ pub mod table;
 pub mod batch;
 pub mod lane;
 
-mod decode;
+pub mod decode;
 mod dedupe;
 mod reorder;
 mod wait;

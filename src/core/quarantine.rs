@@ -21,6 +21,9 @@ use super::{
 /// Name of a parked record whose number or id was taken before: it waited, or it is a dead letter replayed.
 const OUTSIDE: &str = "outside";
 
+/// The cause of a quarantine for a gap.
+pub(super) const GAP: &str = "gap";
+
 impl Lane {
     /// Whether the entity is quarantined or draining.
     pub(super) fn is_unwell(&self, entity_id: &str) -> bool {
@@ -52,8 +55,14 @@ impl Lane {
         let (mut held, others): (Vec<Held>, Vec<Held>) =
             self.held_of(entity_id, None).into_iter().partition(|held| held.source == source);
         held.extend(others);
-        self.put_in_quarantine(entity_id, "gap", error, None, held);
+        self.put_in_quarantine(entity_id, GAP, error, None, held);
         self.alarm_quarantine(entity_id, None, error);
+    }
+
+    /// How many entities were quarantined within the last minute, for gaps or for anything else.
+    pub(super) fn quarantined_lately(&self, for_gaps: bool) -> usize {
+        let before = self.failures.iter().filter(|(at, is_gap)| self.now - at < MINUTE && *is_gap == for_gaps);
+        before.count() + self.batch.quarantined.iter().filter(|is_gap| **is_gap == for_gaps).count()
     }
 
     /// What failed stands first among the parked, what was held of the entity next to it, also before what was
@@ -66,14 +75,15 @@ impl Lane {
         failed: Option<Parked>,
         held: Vec<Held>,
     ) {
-        let before = self.failures.iter().filter(|at| self.now - **at < MINUTE).count();
-        let lately = before + self.batch.quarantined;
-        if lately >= self.limits.failures_max {
+        // A gap is no failure of ours: a producer that loses events must not stop the lane for everybody.
+        let is_gap = cause == GAP;
+        let lately = self.quarantined_lately(false);
+        if !is_gap && lately >= self.limits.failures_max {
             let text = format!("{lately} entities failed within a minute, the last with: {error}");
             self.batch.halt = Some(Halt::Breaker(text));
             return;
         }
-        self.batch.quarantined += 1;
+        self.batch.quarantined.push(is_gap);
         let known = self.read_quarantine(entity_id);
         let (first, next) = known.as_ref().map_or((0, 0), |known| (known.first, known.next));
         let mut row = Quarantine {

@@ -166,7 +166,10 @@ impl Lane {
         let taken = self.batch.heads[entity_id].marks.taken(source);
         let error = format!("sequence {} of {source} {why}", taken + 1);
         match self.kind().gap() {
-            GapPolicy::Quarantine => self.quarantine_gap(entity_id, source, &error),
+            // As many in a minute as would be a bug if they had failed: each quarantine is kept in memory.
+            GapPolicy::Quarantine if self.quarantined_lately(true) < self.limits.failures_max => {
+                self.quarantine_gap(entity_id, source, &error);
+            }
             GapPolicy::Skip => {
                 let head = self.batch.heads.get_mut(entity_id).expect("prepared by the caller");
                 head.marks.give_up(source, first.sequence - 1);
@@ -176,17 +179,20 @@ impl Lane {
                     self.set_gap_timer(entity_id, source, self.now + micros(self.limits.gap_deadline));
                 }
             }
-            GapPolicy::DeadLetter => {
-                for held in self.held_of(entity_id, Some(source)) {
-                    if held.place == 0 {
-                        self.dead_letter_held(&held, &error);
-                    }
-                }
+            GapPolicy::Quarantine | GapPolicy::DeadLetter => self.dead_letter_gap(entity_id, source, &error),
+        }
+    }
+
+    fn dead_letter_gap(&mut self, entity_id: &str, source: &str, error: &str) {
+        for held in self.held_of(entity_id, Some(source)) {
+            if held.place == 0 {
+                self.dead_letter_held(&held, error);
             }
         }
     }
 
-    /// What waits behind a gap becomes a dead letter; its place stays.
+    /// What waits behind a gap becomes a dead letter; its place stays, while there is room for
+    /// places: without it, its successors wait for the deadline of their own gap.
     fn dead_letter_held(&mut self, held: &Held, error: &str) {
         let arrival = self.reopen(held);
         if let Ok(event) = &arrival.decoded {
@@ -194,7 +200,8 @@ impl Lane {
             self.remember_passed(event);
         }
         let place = Held { place: 1, key: None, value: None, headers: None, ..held.clone() };
-        self.state.set(place.address(), Some(place.into_row()));
+        let has_room = self.state.count(&HELD) < self.limits.held_per_lane_max / 2;
+        self.state.set(place.address(), has_room.then(|| place.into_row()));
     }
 
     /// Past a bound the oldest gap is given up at once: first the entity's own, then the lane's oldest.
@@ -206,18 +213,35 @@ impl Lane {
             }
         }
         let bytes = self.held_bytes + self.batch.held_bytes;
-        let full = self.state.count(&HELD) > self.limits.held_per_lane_max
-            || bytes > i64::try_from(self.limits.held_bytes_per_lane_max).unwrap_or(i64::MAX);
-        if !full {
-            return;
+        let bytes_max = i64::try_from(self.limits.held_bytes_per_lane_max).unwrap_or(i64::MAX);
+        if self.state.count(&HELD) > self.limits.held_per_lane_max || bytes > bytes_max {
+            self.make_room();
         }
+    }
+
+    /// Gives up the lane's oldest gaps until a tenth of its buffer is free: in a flood each record would look through
+    /// all of it otherwise. That the buffer is full is not the fault of those who wait in it: no entity is quarantined.
+    fn make_room(&mut self) {
         let prefix = self.key([Value::text("")]);
         let rows = self.state.scan(&HELD, &prefix).filter_map(|(_, row)| Held::read(row));
-        let oldest = rows.filter(|held| held.place == 0).min_by_key(|held| held.held_at);
-        if let Some(oldest) = oldest
-            && self.prepare(&oldest.entity_id)
-        {
-            self.give_up(&oldest.entity_id, &oldest.source, "is missing and the lane's buffer is full");
+        let rows = rows.filter(|held| held.place == 0);
+        let gap = |held: Held| (held.held_at, held.record_offset, held.entity_id, held.source);
+        let mut gaps: Vec<_> = rows.map(gap).collect();
+        gaps.sort_unstable();
+        let rows_wanted = self.limits.held_per_lane_max - self.limits.held_per_lane_max / 10;
+        let bytes_max = self.limits.held_bytes_per_lane_max;
+        let bytes_wanted = i64::try_from(bytes_max - bytes_max / 10).unwrap_or(i64::MAX);
+        for (.., entity_id, source) in gaps {
+            let bytes = self.held_bytes + self.batch.held_bytes;
+            if self.state.count(&HELD) <= rows_wanted && bytes <= bytes_wanted {
+                return;
+            }
+            if self.kind().gap() != GapPolicy::Skip {
+                let error = format!("an event of {source} is missing and the lane's buffer is full");
+                self.dead_letter_gap(&entity_id, &source, &error);
+            } else if self.prepare(&entity_id) {
+                self.give_up(&entity_id, &source, "is missing and the lane's buffer is full");
+            }
         }
     }
 

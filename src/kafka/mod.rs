@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod mock;
 mod poll;
 pub mod produce;
+pub mod read;
 mod rebalance;
 pub mod settings;
 pub mod topic;
@@ -20,6 +21,7 @@ pub use consume::{Consumer, Counts};
 pub use manifest::Manifest;
 pub use mock::MockBroker;
 pub use produce::Producer;
+pub use read::{Log, Pages};
 pub use settings::{Protocol, Settings};
 pub use topic::{Cluster, Difference};
 

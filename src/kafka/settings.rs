@@ -208,6 +208,16 @@ impl Settings {
         config
     }
 
+    /// For the client that reads a stretch of a partition and joins no group.
+    pub(super) fn log(&self) -> ClientConfig {
+        let mut config = self.consumer();
+        // It has no other word that the last records before its end are markers of transactions.
+        config.set("enable.partition.eof", "true").set("statistics.interval.ms", "0");
+        // A member's place in the group is not taken.
+        config.remove("group.instance.id");
+        config
+    }
+
     /// For the client that sends.
     pub(super) fn producer(&self) -> ClientConfig {
         let mut config = self.common();

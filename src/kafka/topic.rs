@@ -330,7 +330,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Passes the client's log on, and nothing else.
-struct Quiet;
+pub(super) struct Quiet;
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {

@@ -6,6 +6,7 @@
 pub mod checkout;
 pub mod counter;
 mod fields;
+pub mod laws;
 pub mod money;
 pub mod payment;
 pub mod profile;

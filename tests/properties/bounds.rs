@@ -112,3 +112,29 @@ fn what_is_held_is_counted_to_the_byte_also_after_a_claim() {
     };
     assert_eq!(held_bytes(true), held_bytes(false));
 }
+
+/// A producer that loses events, or makes as if, must not stop the lane for everybody.
+#[test]
+fn a_flood_of_gaps_halts_nobody_and_stays_small() {
+    let limits = Limits { held_per_lane_max: 40, failures_max: 10, ..lane_world::limits() };
+    let mut world = world(limits, &Arc::new(AtomicBool::new(false)));
+    for number in 0..500 {
+        world.append("strict", noted(&format!("k{number}"), "/till", 2));
+    }
+    world.append("strict", noted("b", "/till", 2));
+    world.append("strict", noted("b", "/till", 1));
+    world.run();
+    assert_eq!(world.told.halts.len(), 0, "{:?}", world.told.halts);
+    assert_eq!(words(&mut world, "b"), ["w1", "w2"]);
+    let held = world.rows(&ledger::HELD, vec![]).len();
+    assert!((30..=40).contains(&held), "{held} held");
+    assert_eq!(letters(&mut world).len() + held, 500, "what is not held any more is a dead letter");
+    assert!(world.rows(&ledger::QUARANTINE, vec![]).is_empty(), "nobody is to blame for a full buffer");
+
+    world.pass_time(6 * lane_world::MINUTE);
+    world.run();
+    assert_eq!(world.told.halts.len(), 0, "{:?}", world.told.halts);
+    assert_eq!(world.rows(&ledger::QUARANTINE, vec![]).len(), 10, "as many as the bound of a minute");
+    let parked = world.rows(&ledger::PARKED, vec![]).len();
+    assert_eq!(letters(&mut world).len() + parked, 500);
+}

@@ -179,6 +179,12 @@ impl Instance {
         self.deadline
     }
 
+    /// When its timer is to go off: then, or earlier than its deadline, never later; microseconds since the epoch.
+    #[must_use]
+    pub fn wake(&self) -> Option<i64> {
+        self.wake
+    }
+
     /// One row a step and branch, in the order of the definition.
     #[must_use]
     pub fn steps(&self) -> Vec<StepRow<'_>> {
