@@ -4,6 +4,8 @@
 //! found once is a file in `regressions/` and is tried first. `dev/fuzz` lets the same run for as long as is wanted.
 //! Never a panic, never memory far beyond the input, always exactly one outcome, and the same one the second time.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[path = "hostile/configs.rs"]
 mod configs;
 #[path = "hostile/dice.rs"]

@@ -145,10 +145,10 @@ pub struct Simulate {
     /// Print all that happens, if it is one world
     #[arg(long)]
     pub trace: bool,
-    /// Take each safeguard away in turn, and say which law notices
+    /// Take a safeguard away, or each in turn, and say which law notices
     #[cfg(feature = "faults")]
-    #[arg(long)]
-    pub sabotage: bool,
+    #[arg(long, value_name = "SAFEGUARD", num_args = 0..=1, default_missing_value = "all")]
+    pub sabotage: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

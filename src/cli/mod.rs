@@ -26,6 +26,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 use anyhow::Context as _;
 use seriatim::failure::Exit;
 
+#[cfg(feature = "faults")]
+use self::arguments::Simulate;
 use self::arguments::{Cli, Command, Config};
 
 /// Runs a command to its end.
@@ -34,8 +36,8 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Config(Config::Show(reading)) => config::show(&cli.settings, reading),
         Command::Demo(demo) => crate::demo::run(demo.seed, demo.events, &cli.settings.sources()),
         #[cfg(feature = "faults")]
-        Command::Simulate(simulate) if simulate.sabotage => {
-            Ok(crate::simulate::sabotage(simulate.seeds, simulate.seed))
+        Command::Simulate(Simulate { sabotage: Some(only), seeds, seed, .. }) => {
+            Ok(crate::simulate::sabotage(&only, seeds, seed))
         }
         Command::Simulate(simulate) => Ok(crate::simulate::run(
             simulate.seeds,

@@ -141,14 +141,14 @@ fn explain(seed: u64, findings: &[String]) {
 
 /// Takes each safeguard away in turn and runs worlds until one is red. Ends with 1 if one is missed by nobody.
 #[cfg(feature = "faults")]
-pub fn sabotage(seeds: u64, first: u64) -> Exit {
+pub fn sabotage(only: &str, seeds: u64, first: u64) -> Exit {
     use seriatim::core::sabotage::{Safeguard, take_away};
 
     let shop = Shop::default();
     let simulator = Simulator::new(&shop);
     let mut unnoticed = 0;
     println!("| safeguard | without it | noticed by | after worlds |\n|---|---|---|---|");
-    for safeguard in Safeguard::ALL {
+    for safeguard in Safeguard::ALL.iter().filter(|known| ["all", known.as_str()].contains(&only)) {
         take_away(Some(*safeguard));
         let red = (0..seeds).find_map(|nth| {
             let findings = simulator.run(&simulator.plan(first + nth), false).findings;
@@ -158,7 +158,7 @@ pub fn sabotage(seeds: u64, first: u64) -> Exit {
         match red {
             Some((worlds, findings)) => {
                 let laws: std::collections::BTreeSet<&str> =
-                    findings.iter().filter_map(|finding| finding.split_once(':')).map(|(law, _)| law).collect();
+                    findings.iter().filter_map(|finding| finding.split([':', ' ']).next()).collect();
                 let laws = laws.into_iter().collect::<Vec<_>>().join(", ");
                 println!("| {name} | {says} | {laws} | {worlds} |");
             }

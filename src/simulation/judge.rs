@@ -8,7 +8,7 @@ use super::{
 };
 use crate::core::{
     catalog::Catalog,
-    fence::Position,
+    fence::{Fence, Position},
     header::{POSITION, SEQUENCE, TIMELINE},
     ledger::{
         DEAD_LETTER, DeadLetter, HELD, Held, JOURNAL, Journal, LINK_IN, LINK_OUT, LinkIn, LinkOut, OUTBOX, Outbox,
@@ -68,32 +68,32 @@ pub(super) fn judge(evidence: &Evidence) -> Vec<String> {
     findings
 }
 
-/// Along a lane every transaction builds on the one before, and claims only rise.
+/// Along a lane every batch builds on the one before, and is its last claimer's.
 fn fences(evidence: &Evidence) -> Vec<String> {
-    let mut last: BTreeMap<&LaneId, (i64, i64, i64, &str)> = BTreeMap::new();
-    let mut owners: BTreeSet<(&LaneId, &str)> = BTreeSet::new();
+    let mut last: BTreeMap<&LaneId, Fence> = BTreeMap::new();
     let mut findings = Vec::new();
-    for commit in &evidence.commits {
-        let before = &commit.before;
-        if let Some((batch, offset, epoch, token)) = last.get(&commit.lane) {
-            let builds_on = before.batch == batch + 1 && before.next_offset == *offset && before.epoch >= *epoch;
-            if !builds_on {
-                findings.push(format!("fence: {} batch {} does not build on {batch}", commit.lane, before.batch + 1));
-            }
-            if *token != before.token && !owners.insert((&commit.lane, &before.token)) {
-                findings.push(format!("fence: {} goes back to an earlier claim", commit.lane));
-            }
+    for made in &evidence.commits {
+        let (lane, before) = (&made.lane, &made.before);
+        if made.claims {
+            let builds_on = last.get(lane).is_none_or(|last| {
+                (last.batch, last.next_offset, last.epoch + 1) == (before.batch, before.next_offset, before.epoch)
+            });
+            findings.extend((!builds_on).then(|| format!("fence: {lane} is claimed as {before:?}")));
+            last.insert(lane, before.clone());
+            continue;
         }
-        if commit.next_offset < before.next_offset {
-            findings.push(format!("fence: {} goes back to offset {}", commit.lane, commit.next_offset));
+        if last.get(lane) != Some(before) {
+            let known = last.get(lane);
+            findings.push(format!("fence: {lane} batch {} builds on {before:?}, not {known:?}", before.batch + 1));
         }
-        last.insert(&commit.lane, (before.batch, commit.next_offset, before.epoch, &before.token));
+        if made.next_offset < before.next_offset {
+            findings.push(format!("fence: {lane} goes back to offset {}", made.next_offset));
+        }
+        last.insert(lane, Fence { batch: before.batch + 1, next_offset: made.next_offset, ..before.clone() });
     }
-    for (lane, (batch, offset, ..)) in last {
-        let row = evidence.lanes.get(lane).map(|row| (row.fence.batch, row.fence.next_offset));
-        if row != Some((batch + 1, offset)) {
-            findings.push(format!("fence: {lane} stands at {row:?} after batch {}", batch + 1));
-        }
+    for (lane, fence) in last {
+        let row = evidence.lanes.get(lane).map(|row| &row.fence);
+        findings.extend((row != Some(&fence)).then(|| format!("fence: {lane} stands at {row:?} after {fence:?}")));
     }
     findings
 }

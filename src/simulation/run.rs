@@ -342,7 +342,7 @@ async fn supervise(stage: Arc<Stage>, at: usize) {
                 if let Err(error) = ended
                     && !format!("{error:#}").contains("simulated")
                 {
-                    world.find(format!("{process} has ended by itself: {error:#}"));
+                    world.find(format!("process: {process} has ended by itself: {error:#}"));
                 }
                 stage.missed();
             }

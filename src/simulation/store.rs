@@ -109,6 +109,9 @@ impl Session for FarSession {
     async fn claim(&mut self, lane: &LaneId, token: &str, owner: &str, start: i64) -> Result<(LaneRow, i64), Error> {
         self.line.go().await?;
         let answer = self.near.claim(lane, token, owner, start).await;
+        if let Ok((row, _)) = &answer {
+            self.line.world.note_claim(row);
+        }
         self.line.world.tell(|| format!("{} claims {lane}: {answer:?}", self.line.process));
         self.line.back().await;
         answer
@@ -146,7 +149,7 @@ impl Session for FarSession {
                 self.line.world.tell(|| format!("{} is fenced on {fenced:?}", self.line.process));
             }
             Err(error @ (Error::Stop(_) | Error::Rejected(_))) => {
-                self.line.world.find(format!("{} writes what the store refuses: {error}", self.line.process));
+                self.line.world.find(format!("store: {} writes what it refuses: {error}", self.line.process));
             }
             Err(_) => {}
         }

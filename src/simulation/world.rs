@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     core::{
-        fence::{Fence, LaneCommit},
+        fence::{Fence, LaneCommit, LaneRow},
         message::Message,
         record::{LaneId, Record},
     },
@@ -31,9 +31,11 @@ const BEGINNING: i64 = 1_700_000_000_000_000;
 #[derive(Clone, Debug)]
 pub(super) struct Committed {
     pub(super) lane: LaneId,
-    /// What the row held before.
+    /// What the row held before; after it, for a claim.
     pub(super) before: Fence,
     pub(super) next_offset: i64,
+    /// It is a claim, and no batch.
+    pub(super) claims: bool,
 }
 
 /// What is broken, and until when.
@@ -246,12 +248,19 @@ impl World {
         inner.snapshots.truncate(kept);
     }
 
+    /// A lane was claimed.
+    pub(super) fn note_claim(&self, row: &LaneRow) {
+        let (lane, before, next_offset) = (row.lane.clone(), row.fence.clone(), row.fence.next_offset);
+        self.inner().commits.push(Committed { lane, before, next_offset, claims: true });
+    }
+
     /// A transaction was made.
     pub(super) fn note_commit(&self, lanes: &[LaneCommit], by: &Process) {
         let made = lanes.iter().map(|commit| Committed {
             lane: commit.lane.clone(),
             before: commit.expected.clone(),
             next_offset: commit.next_offset,
+            claims: false,
         });
         self.inner().commits.extend(made);
         self.tell(|| {
