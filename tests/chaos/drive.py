@@ -218,10 +218,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--faults", help="only these, with commas between")
-    parser.add_argument("--failover", action="store_true", help="also lose commits to the asynchronous standby")
+    parser.add_argument("--failover", action="store_true", help="also lose commits to the asynchronous standby; the relay waits for it")
     chosen = parser.parse_args(arguments)
     seconds = chosen.minutes * 60
-    settings = Settings(chosen.binary, seconds, chosen.seed, min(60.0, seconds / 6), chosen.logs)
+    phase = min(60.0, seconds / 6)
+    settings = Settings(chosen.binary, seconds, chosen.seed, phase, chosen.logs, chosen.failover)
     run = Run(settings, Cluster(chosen.folder, chosen.port), chosen_faults(chosen.faults, failover=chosen.failover))
     said(f"seed {chosen.seed}")
     try:
