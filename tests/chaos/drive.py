@@ -58,6 +58,8 @@ RATE = 50
 # What a world of scale 1 says.
 WORLD_EVENTS = 21_400
 STOP_SECONDS = 30
+# Events come for so much longer than faults begin: the last ones need something to bite, too.
+TAIL_SECONDS = 45
 
 
 class Run:
@@ -96,7 +98,7 @@ class Run:
         self.gateway = stage.fleet.python("gateway", "gateway.py", *places)
         phases = max(2, round(self.settings.seconds / self.settings.phase_seconds))
         how = ("--seed", str(self.settings.seed), "--scale", f"{self.scale:.3f}", "--start", str(int(time.time())))
-        pace = ("--seconds", f"{self.settings.seconds:.0f}", "--phases", str(phases))
+        pace = ("--seconds", f"{self.settings.seconds + TAIL_SECONDS:.0f}", "--phases", str(phases))
         return stage.fleet.python("producer", "world.py", "produce", *how, *pace, *places, once=True)
 
     def schedule(self) -> None:
