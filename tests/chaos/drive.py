@@ -220,7 +220,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--faults", help="only these, with commas between")
-    parser.add_argument("--failover", action="store_true", help="also lose commits to the asynchronous standby; the relay waits for it")
+    says = "also lose commits to the asynchronous standby; the relay waits for it"
+    parser.add_argument("--failover", action="store_true", help=says)
     chosen = parser.parse_args(arguments)
     seconds = chosen.minutes * 60
     phase = min(60.0, seconds / 6)

@@ -1,4 +1,4 @@
-"""What a fault works on: services, wires, workers, and the means to see whether it bit and whether all is well again."""
+"""What a fault works on: services, wires, workers, and the means to see whether it bit and all is well again."""
 
 from __future__ import annotations
 
