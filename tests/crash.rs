@@ -25,7 +25,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 /// Bound on any one step.
 const STEP: Duration = Duration::from_secs(90);
-/// Some 600 records: a hundredth of it would have no saga that is undone.
+/// Some 700 records: a hundredth of it would have no saga that is undone.
 const SCALE: &str = "0.03";
 /// Points at a time: most of a run is waiting for deadlines and for the group.
 const AT_A_TIME: usize = 4;

@@ -96,7 +96,8 @@ kafka_launch() {
     classpath=$(cat "$KAFKA_CLASSPATH")
     local java=(java -Xms128m -Xmx512m -XX:+UseSerialGC "-Dlog4j2.configurationFile=$ROOT/dev/kafka/log4j2.xml"
         -cp "$classpath")
-    [ -e "$KAFKA_FOLDER/data/meta.properties" ] || "${java[@]}" kafka.tools.StorageTool format --ignore-formatted --cluster-id "$KAFKA_CLUSTER_ID" \
+    [ -e "$KAFKA_FOLDER/data/meta.properties" ] ||
+        "${java[@]}" kafka.tools.StorageTool format --ignore-formatted --cluster-id "$KAFKA_CLUSTER_ID" \
         --config "$KAFKA_CONFIG" >"$KAFKA_FOLDER/format.log" 2>&1 9>&- ||
         { tail -n 20 "$KAFKA_FOLDER/format.log" >&2; die "could not format Kafka's folder $KAFKA_FOLDER/data"; }
     # A session of its own and no open descriptor of ours: the broker outlives the shell that started it.

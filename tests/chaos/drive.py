@@ -58,6 +58,8 @@ RATE = 50
 # What a world of scale 1 says.
 WORLD_EVENTS = 21_400
 STOP_SECONDS = 30
+# Events come for so much longer than faults begin: the last ones need something to bite, too.
+TAIL_SECONDS = 45
 
 
 class Run:
@@ -96,7 +98,7 @@ class Run:
         self.gateway = stage.fleet.python("gateway", "gateway.py", *places)
         phases = max(2, round(self.settings.seconds / self.settings.phase_seconds))
         how = ("--seed", str(self.settings.seed), "--scale", f"{self.scale:.3f}", "--start", str(int(time.time())))
-        pace = ("--seconds", f"{self.settings.seconds:.0f}", "--phases", str(phases))
+        pace = ("--seconds", f"{self.settings.seconds + TAIL_SECONDS:.0f}", "--phases", str(phases))
         return stage.fleet.python("producer", "world.py", "produce", *how, *pace, *places, once=True)
 
     def schedule(self) -> None:
@@ -218,10 +220,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--faults", help="only these, with commas between")
-    parser.add_argument("--failover", action="store_true", help="also lose commits to the asynchronous standby")
+    says = "also lose commits to the asynchronous standby; the relay waits for it"
+    parser.add_argument("--failover", action="store_true", help=says)
     chosen = parser.parse_args(arguments)
     seconds = chosen.minutes * 60
-    settings = Settings(chosen.binary, seconds, chosen.seed, min(60.0, seconds / 6), chosen.logs)
+    phase = min(60.0, seconds / 6)
+    settings = Settings(chosen.binary, seconds, chosen.seed, phase, chosen.logs, chosen.failover)
     run = Run(settings, Cluster(chosen.folder, chosen.port), chosen_faults(chosen.faults, failover=chosen.failover))
     said(f"seed {chosen.seed}")
     try:

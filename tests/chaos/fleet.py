@@ -145,6 +145,6 @@ class Fleet:
         if not program.wanted or program.once or program.runs() or program.process is None:
             return
         if not program.harmed:
-            program.ends.append(f"{program.name} life {program.lives} ended by itself with "
-                                f"{program.process.returncode}: {program.last_words()}")
+            code = program.process.returncode
+            program.ends.append(f"{program.name} ended by itself with {code}: {program.last_words()}")
         program.start()

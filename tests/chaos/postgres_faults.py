@@ -51,8 +51,8 @@ def fill_postgres(stage: Stage) -> Proof:
     try:
         # New segments of the log are needed for that; idle ones are used up first.
         stage.pause(5, 10)
-        switch = "select pg_switch_wal() from generate_series(1, 20), lateral (select pg_logical_emit_message(true, 'x', repeat('x', 900000))) as filled"
-        subprocess.run(["psql", stage.url, "-qAtc", switch], capture_output=True, check=False)
+        log = "select pg_logical_emit_message(true, 'x', repeat('x', 900000)) from generate_series(1, 20)"
+        subprocess.run(["psql", stage.url, "-qAtc", log], capture_output=True, check=False)
         wait_for(f"{server.name} to miss its disk", 60, lambda: server.log.count(words) > before)
         stage.pause(2, 8)
     except TimeoutError as error:
@@ -88,7 +88,8 @@ def lock_table(stage: Stage) -> Proof:
     holder = subprocess.Popen(["psql", stage.url, "-qAtc", hold], stdout=subprocess.DEVNULL)
     waiting = 0
     while holder.poll() is None:
-        waiting = max(waiting, stage.number(f"select count(*) from pg_stat_activity where {WORKERS} and wait_event_type = 'Lock'"))
+        locked = f"select count(*) from pg_stat_activity where {WORKERS} and wait_event_type = 'Lock'"
+        waiting = max(waiting, stage.number(locked))
         time.sleep(0.3)
     if not waiting:
         raise NoProof(f"nobody waited for {table}")

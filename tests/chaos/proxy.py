@@ -84,7 +84,10 @@ class Proxy:
             return
         self.open |= {client_out, server_out}
         answered = asyncio.Event()
-        requests = self._requests(client_in, server_out, answered) if self.postgres else self._pump(client_in, server_out)
+        if self.postgres:
+            requests = self._requests(client_in, server_out, answered)
+        else:
+            requests = self._pump(client_in, server_out)
         ways = {asyncio.create_task(requests), asyncio.create_task(self._pump(server_in, client_out, answered))}
         try:
             # Whatever ends one way ends both.

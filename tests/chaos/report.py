@@ -67,7 +67,7 @@ class Report:
             lines.append(f"| {row['fault']} | {row['times']} | {row['proof']} | {row['p50']} s | {row['p99']} s |")
         if self.ends:
             lines += ["", "Programs that ended by themselves and were started again:", ""]
-            lines += [f"- {end}" for end in self.ends]
+            lines += [f"- {count} times: {end}" for end, count in Counter(self.ends).most_common()]
         lines += ["", f"Findings: {len(self.findings) or 'none'}", ""]
         lines += [f"- {finding}" for finding in self.findings]
         return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""What a fault works on: services, wires, workers, and the means to see whether it bit and whether all is well again."""
+"""What a fault works on: services, wires, workers, and the means to see whether it bit and all is well again."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ class Settings:
     seed: int
     phase_seconds: float
     logs: Path
+    # Whether the standby takes over: then messages wait for it, or what was sent could be forgotten.
+    failover: bool
 
     @property
     def gap_seconds(self) -> float:
@@ -94,6 +96,8 @@ class Stage:
             "SAGA__REFUND_ATTEMPTS": "700",
             "SAGA__CHARGE_DEADLINE": "2m",
         }
+        if self.settings.failover:
+            settings |= {"RELAY__GATE": "standby", "RELAY__GATE_STANDBY": "walreceiver"}
         return {f"SERIATIM_{name}": value for name, value in settings.items()}
 
     def start_worker(self, name: str) -> Program:
