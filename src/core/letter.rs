@@ -25,6 +25,9 @@ use super::{
 pub(super) const REPLAYABLE: &str = "replayable";
 /// Error text is cut at so many bytes.
 const ERROR_BYTES_MAX: usize = 2048;
+/// Headers of the original that a copy keeps: of a record with more than a hundred thousand, ours included, clients show
+/// none at all. The row keeps them all.
+const HEADERS_MAX: usize = 99_900;
 /// What the headers of a letter may take beside its value.
 const ENVELOPE_BYTES: usize = 4096;
 
@@ -114,6 +117,7 @@ impl Lane {
         };
         let mut list = record.headers.clone();
         list.retain(|(name, _)| !name.starts_with("dlq."));
+        list.truncate(HEADERS_MAX);
         list.extend([
             header("dlq.topic", letter.topic.as_str()),
             header("dlq.partition", letter.partition.to_string()),
