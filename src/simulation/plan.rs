@@ -204,7 +204,9 @@ impl Theme {
         match self {
             Self::Calm => Illness { latency_max: mixed.latency_max / 2, ..Illness::default() },
             Self::Mixed | Self::LostCommits => mixed,
-            Self::Ownership => Illness { unknown: 50 + up_to(300), latency_max: 5 + up_to(30), ..mixed },
+            Self::Ownership => {
+                Illness { retry: up_to(300), unknown: 50 + up_to(300), latency_max: 5 + up_to(30), ..mixed }
+            }
             Self::Brokers => Illness { produce: up_to(150), lose: up_to(150), ..mixed },
         }
     }
@@ -213,7 +215,8 @@ impl Theme {
         match self {
             Self::Calm => 0,
             Self::Mixed => dice.below(7),
-            Self::Ownership | Self::Brokers => 2 + dice.below(8),
+            Self::Ownership => 4 + dice.below(12),
+            Self::Brokers => 2 + dice.below(8),
             Self::LostCommits => 2 + dice.below(6),
         }
     }

@@ -337,7 +337,10 @@ async fn supervise(stage: Arc<Stage>, at: usize) {
             biased;
             () = slot.killed.notified() => world.tell(|| format!("{process} is dead")),
             ended = running => {
-                world.tell(|| format!("{process} has ended: {ended:?}"));
+                world.tell(|| match &ended {
+                    Ok(()) => format!("{process} has ended"),
+                    Err(error) => format!("{process} has ended: {error:#}"),
+                });
                 process.die();
                 if let Err(error) = ended
                     && !format!("{error:#}").contains("simulated")

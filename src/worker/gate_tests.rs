@@ -45,7 +45,7 @@ async fn gated() -> (MemoryStore, Handle, Relay, Arc<Shown>, Box<dyn Session>) {
     settings.gate_poll = std::time::Duration::ZERO;
     let (handle, mut relay) = Relay::new(shared, store.session().await.unwrap());
     let shown = Arc::new(Shown::default());
-    handle.open(&testing::lane(&relay.shared, id()), &shown);
+    handle.open(1, &testing::lane(&relay.shared, id()), &shown);
     relay.hear();
     relay.lanes.get_mut(&id()).unwrap().1.read(Vec::new(), true);
     (store, handle, relay, shown, session)

@@ -41,7 +41,8 @@ use crate::{
 /// What the writers and the router tell the relay.
 #[derive(Debug)]
 enum Order {
-    Open(LaneId, Position, Arc<Shown>),
+    /// Openings are numbered as the router makes them; writers tell of them as they come to it.
+    Open(u64, LaneId, Position, Arc<Shown>),
     /// Messages of a batch that was committed on this timeline.
     Hand(LaneId, Arc<Shown>, Vec<Message>, i64),
     /// Messages up to here are committed, and were too many to be handed over.
@@ -63,8 +64,8 @@ pub(super) struct Handle {
 
 impl Handle {
     /// A lane was claimed: what its table still holds goes first.
-    pub(super) fn open(&self, lane: &Lane, shown: &Arc<Shown>) {
-        self.send(Order::Open(lane.id().clone(), lane.relayed(), Arc::clone(shown)));
+    pub(super) fn open(&self, opening: u64, lane: &Lane, shown: &Arc<Shown>) {
+        self.send(Order::Open(opening, lane.id().clone(), lane.relayed(), Arc::clone(shown)));
     }
 
     /// A lane's batch is durable. `shown` says in which opening of the lane, `timeline` on which timeline of the store.
@@ -111,7 +112,6 @@ pub(super) struct Relay {
     pub(super) lanes: BTreeMap<LaneId, (u64, Outgoing)>,
     pub(super) flights: BTreeMap<u64, Flight>,
     pub(super) next_tag: u64,
-    next_opening: u64,
     handed: Arc<AtomicUsize>,
     failures: u32,
     finishing: Option<oneshot::Sender<()>>,
@@ -163,7 +163,6 @@ impl Relay {
             lanes: BTreeMap::new(),
             flights: BTreeMap::new(),
             next_tag: 0,
-            next_opening: 0,
             handed: Arc::clone(&handed),
             failures: 0,
             finishing: None,
@@ -246,9 +245,11 @@ impl Relay {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Open(lane, relayed, shown) => {
-                self.next_opening += 1;
-                self.lanes.insert(lane, (self.next_opening, Outgoing::new(relayed, shown, self.gate.is_some())));
+            Order::Open(opening, lane, relayed, shown) => {
+                // A writer that was busy tells of an opening that has long ended, and then of its end.
+                if self.lanes.get(&lane).is_none_or(|(known, _)| *known < opening) {
+                    self.lanes.insert(lane, (opening, Outgoing::new(relayed, shown, self.gate.is_some())));
+                }
             }
             // Another writer may have opened the lane meanwhile: what an earlier opening has committed was in the
             // table before that, and its end is not the end of the later one.

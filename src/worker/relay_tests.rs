@@ -41,8 +41,8 @@ async fn an_earlier_opening_that_ends_late_does_not_end_a_later_one() {
     let lane = testing::lane(&relay.shared, id());
     let (first, second) = (Arc::new(Shown::default()), Arc::new(Shown::default()));
     // The first writer is in a long transaction when its lane is taken away and given to the second.
-    handle.open(&lane, &first);
-    handle.open(&lane, &second);
+    handle.open(1, &lane, &first);
+    handle.open(2, &lane, &second);
     handle.close(&id(), &first);
     relay.hear();
     assert!(relay.lanes.contains_key(&id()), "nothing of the lane would be sent any more");
@@ -52,12 +52,25 @@ async fn an_earlier_opening_that_ends_late_does_not_end_a_later_one() {
 }
 
 #[tokio::test]
+async fn an_earlier_opening_that_begins_late_does_not_take_the_place_of_a_later_one() {
+    let (handle, mut relay) = relay().await;
+    let lane = lane(&relay.shared);
+    let (first, second) = (Arc::new(Shown::default()), Arc::new(Shown::default()));
+    // The first writer was in a long transaction when it was given the lane, and still when it was taken away.
+    handle.open(2, &lane, &second);
+    handle.open(1, &lane, &first);
+    handle.close(&id(), &first);
+    hear(&mut relay);
+    assert!(relay.lanes.get(&id()).is_some_and(|(opening, _)| *opening == 2), "nothing of the lane would be sent");
+}
+
+#[tokio::test]
 async fn what_an_earlier_opening_hands_over_late_is_left_to_the_table() {
     let (handle, mut relay) = relay().await;
     let lane = testing::lane(&relay.shared, id());
     let (first, second) = (Arc::new(Shown::default()), Arc::new(Shown::default()));
-    handle.open(&lane, &first);
-    handle.open(&lane, &second);
+    handle.open(1, &lane, &first);
+    handle.open(2, &lane, &second);
     relay.hear();
     // The second has read the table, the first one's last batch included.
     relay.lanes.get_mut(&id()).unwrap().1.read(vec![message(1), message(2)], true);
@@ -88,7 +101,7 @@ async fn what_the_relay_has_no_time_to_take_is_left_to_the_table() {
     let (handle, mut relay) = relay().await;
     let lane = testing::lane(&relay.shared, id());
     let shown = Arc::new(Shown::default());
-    handle.open(&lane, &shown);
+    handle.open(1, &lane, &shown);
     relay.hear();
     relay.lanes.get_mut(&id()).unwrap().1.read(Vec::new(), true);
     // The relay waits for a broker; the writers commit on.

@@ -210,7 +210,7 @@ impl Writer {
         match order {
             Order::Open(slot) => {
                 let id = slot.lane.id().clone();
-                self.relay.open(&slot.lane, &slot.shown);
+                self.relay.open(slot.opening, &slot.lane, &slot.shown);
                 if let Some(before) = self.slots.insert(id, *slot) {
                     before.inbox.close();
                 }
