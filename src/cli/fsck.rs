@@ -8,7 +8,7 @@ use seriatim::{
     broker::Broker,
     config::{Config, Need},
     failure::{Exit, Unreachable},
-    fsck::{self, Report},
+    fsck::{self, Kept, Report},
     kafka::{Cluster, Log},
     shop,
     worker::settings::kafka_settings,
@@ -46,7 +46,9 @@ async fn compare(config: &Config, arguments: &Fsck) -> Result<Report, Failure> {
     let log = Log::new(&kafka, timeout).map_err(|error| Failure::Run(error.into()))?;
     let prefix = &config.topics.prefix;
     let catalog = shop::catalog(&shop::Settings::from(&config.saga), prefix);
-    let settings = fsck::Settings { findings_max: arguments.findings.into(), slack: arguments.slack, timeout };
+    let kept =
+        Kept { journal: config.retention.journal, ids: config.dedupe.window, letters: config.retention.dead_letter };
+    let settings = fsck::Settings { findings_max: arguments.findings.into(), slack: arguments.slack, timeout, kept };
     let run = fsck::Fsck::new(catalog, (broker, log), &*store, settings, shop::laws::laws(prefix), Box::new(tell));
     run.await.map_err(Failure::Run)?.run().await.map_err(Failure::Run)
 }

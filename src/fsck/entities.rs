@@ -49,7 +49,8 @@ impl Versions {
 
     /// `before`: the version of the entity's row before the journal was read, none if it had no row; `after`: the same
     /// after it.
-    fn problem(&self, before: Option<i64>, after: Option<i64>) -> Option<Problem> {
+    /// `from_one`: whether the journal reaches back to the entity's first event; else it is dense from what is kept.
+    fn problem(&self, before: Option<i64>, after: Option<i64>, from_one: bool) -> Option<Problem> {
         if self.twice.is_some() {
             return Some(Problem::Twice);
         }
@@ -58,7 +59,9 @@ impl Versions {
             return Some(Problem::Beyond);
         }
         let upto = self.last.max(before.unwrap_or(0));
-        self.seen.first_missing(1, upto).map(Problem::Missing)
+        // Where nothing is kept, all that was may have been forgotten.
+        let first = if from_one { 1 } else { self.first.unwrap_or(upto + 1) };
+        self.seen.first_missing(first, upto).map(Problem::Missing)
     }
 }
 
@@ -116,8 +119,8 @@ impl Fsck {
             }
             if kind.journaled() {
                 self.report.entities += 1;
-                if versions.problem(version, version).is_some() {
-                    self.settle_versions(kind, &entity_id).await?;
+                if versions.problem(version, version, self.reaches_back(home, &entity_id)).is_some() {
+                    self.settle_versions(home, kind, &entity_id).await?;
                 }
             }
         }
@@ -142,7 +145,13 @@ impl Fsck {
         Ok(Some((journal, row)))
     }
 
-    async fn settle_versions(&mut self, kind: &dyn AnyKind, entity_id: &str) -> Result<(), Error> {
+    /// Whether the journal must reach back to an entity's first event.
+    fn reaches_back(&self, home: &str, entity_id: &str) -> bool {
+        let count = self.catalog.partitions_of(home).unwrap_or(1);
+        self.young.contains(&lane_of(home, partition_of(entity_id.as_bytes(), count).into()))
+    }
+
+    async fn settle_versions(&mut self, home: &str, kind: &dyn AnyKind, entity_id: &str) -> Result<(), Error> {
         let before = version_of(&mut self.look, kind, entity_id).await?;
         let mut versions = Versions::default();
         let mut scan = Scan::new(&JOURNAL, vec![Value::text(kind.name()), Value::text(entity_id)]);
@@ -150,7 +159,8 @@ impl Fsck {
             versions.add(&read(Journal::read(&row), &JOURNAL)?, row);
         }
         let after = version_of(&mut self.look, kind, entity_id).await?;
-        let Some(problem) = versions.problem(before, after) else { return Ok(()) };
+        let from_one = self.reaches_back(home, entity_id);
+        let Some(problem) = versions.problem(before, after, from_one) else { return Ok(()) };
         let (class, says) = match problem {
             Problem::Missing(version) => {
                 (Class::VersionMissing, format!("no event of its journal has version {version}"))
@@ -209,18 +219,26 @@ mod tests {
 
     #[test]
     fn versions_are_dense_from_one_up_to_the_row() {
-        assert_eq!(of(&[2, 1, 3]).problem(Some(3), Some(3)), None);
-        assert_eq!(of(&[]).problem(None, None), None);
-        assert_eq!(of(&[2, 3]).problem(Some(3), Some(3)), Some(Problem::Missing(1)));
-        assert_eq!(of(&[1, 2]).problem(Some(3), Some(3)), Some(Problem::Missing(3)));
-        assert_eq!(of(&[1, 2, 2]).problem(Some(2), Some(2)), Some(Problem::Twice));
-        assert_eq!(of(&[1]).problem(None, None), Some(Problem::NoEntity));
+        assert_eq!(of(&[2, 1, 3]).problem(Some(3), Some(3), true), None);
+        assert_eq!(of(&[]).problem(None, None, true), None);
+        assert_eq!(of(&[2, 3]).problem(Some(3), Some(3), true), Some(Problem::Missing(1)));
+        assert_eq!(of(&[1, 2]).problem(Some(3), Some(3), true), Some(Problem::Missing(3)));
+        assert_eq!(of(&[1, 2, 2]).problem(Some(2), Some(2), true), Some(Problem::Twice));
+        assert_eq!(of(&[1]).problem(None, None, true), Some(Problem::NoEntity));
+    }
+
+    #[test]
+    fn of_a_journal_that_was_trimmed_versions_are_dense_from_what_is_kept() {
+        assert_eq!(of(&[4, 5]).problem(Some(5), Some(5), false), None);
+        assert_eq!(of(&[]).problem(Some(5), Some(5), false), None);
+        assert_eq!(of(&[4, 6]).problem(Some(6), Some(6), false), Some(Problem::Missing(5)));
+        assert_eq!(of(&[4, 5]).problem(Some(5), Some(5), true), Some(Problem::Missing(1)));
     }
 
     #[test]
     fn what_comes_while_the_journal_is_read_is_no_problem() {
-        assert_eq!(of(&[1, 2, 3]).problem(Some(2), Some(3)), None);
-        assert_eq!(of(&[1, 2]).problem(Some(2), Some(5)), None);
-        assert_eq!(of(&[1, 2, 3]).problem(Some(2), Some(2)), Some(Problem::Beyond));
+        assert_eq!(of(&[1, 2, 3]).problem(Some(2), Some(3), true), None);
+        assert_eq!(of(&[1, 2]).problem(Some(2), Some(5), true), None);
+        assert_eq!(of(&[1, 2, 3]).problem(Some(2), Some(2), true), Some(Problem::Beyond));
     }
 }

@@ -54,10 +54,7 @@ pub(super) async fn gather(look: &mut Look, lane: &Lane<'_>, page: &[&Arrival]) 
         match event.sequence {
             Some(_) => passed.push(journal_key(lane, arrival, event)),
             None if arrival.link.is_some() => {}
-            None => seen.extend(lane.ranges.iter().map(|range| {
-                let names = own(&[&event.entity_id, &event.source, &event.id]);
-                [Value::Int(*range)].into_iter().chain(names).collect::<Key>()
-            })),
+            None => seen.push(own(&[&event.entity_id, &event.source, &event.id])),
         }
         if !lane.kind.journaled() {
             entities.insert(event.entity_id.clone());

@@ -49,6 +49,7 @@ use crate::{
         catalog::Catalog,
         event::{Body, Event},
         fence::LaneRow,
+        limits::micros,
         record::LaneId,
     },
     kafka::{self, Log},
@@ -84,6 +85,41 @@ pub struct Settings {
     pub slack: Duration,
     /// How long a broker may take to answer.
     pub timeout: Duration,
+    /// How long the store keeps what only grows.
+    pub kept: Kept,
+}
+
+/// How long a store keeps its rows: what is older may have been forgotten.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// Rows of the journal, and numbers that passed without one.
+    pub journal: Duration,
+    /// Ids of unsequenced events.
+    pub ids: Duration,
+    /// Dead letters that are settled.
+    pub letters: Duration,
+}
+
+/// Before when rows may have been forgotten.
+#[derive(Clone, Copy, Debug, Default)]
+struct Horizon {
+    /// Of the journal; milliseconds since the epoch.
+    journal_ms: i64,
+    /// Of anything that tells what became of a record; milliseconds since the epoch.
+    records_ms: i64,
+    /// Of dead letters; microseconds since the epoch.
+    letters: i64,
+}
+
+impl Horizon {
+    fn new(now: i64, kept: Kept) -> Self {
+        let before = |kept: Duration| now.saturating_sub(micros(kept));
+        Self {
+            journal_ms: before(kept.journal) / 1000,
+            records_ms: before(kept.journal.min(kept.ids).min(kept.letters)) / 1000,
+            letters: before(kept.letters),
+        }
+    }
 }
 
 /// What a team holds to be true of its own rows, beyond what the runtime promises.
@@ -132,6 +168,9 @@ pub struct Fsck {
     read: BTreeMap<LaneId, Links>,
     /// Where the reading of each partition has ended.
     ends: BTreeMap<LaneId, i64>,
+    horizon: Horizon,
+    /// Lanes whose first record the journal still reaches back to.
+    young: BTreeSet<LaneId>,
 }
 
 impl std::fmt::Debug for Fsck {
@@ -173,6 +212,8 @@ impl Fsck {
             sent: BTreeMap::new(),
             read: BTreeMap::new(),
             ends: BTreeMap::new(),
+            horizon: Horizon::default(),
+            young: BTreeSet::new(),
         })
     }
 
@@ -181,6 +222,7 @@ impl Fsck {
     /// # Errors
     /// If the brokers or the store stop to answer.
     pub async fn run(mut self) -> Result<Report, Error> {
+        self.horizon = Horizon::new(self.look.now().await?, self.settings.kept);
         self.read_lanes().await?;
         let home: BTreeSet<String> = self.catalog.home_topics().map(str::to_owned).collect();
         for lane in self.partitions_of(&home) {

@@ -13,7 +13,7 @@ use super::{
     lane_key,
     links::{Links, Place},
     read,
-    rows::{JOURNAL, LETTER, PARKED, Parked, SEEN, Seen},
+    rows::{JOURNAL, LETTER, PARKED, Parked},
 };
 use crate::core::{
     decode,
@@ -21,7 +21,6 @@ use crate::core::{
     fence::{LaneRow, LastRecord},
     kind::AnyKind,
     record::{LaneId, Record},
-    table::{Key, Value},
 };
 
 /// Ids that are remembered while a lane is read, to know a duplicate's twin; what is older is looked for in the journal.
@@ -37,8 +36,6 @@ pub(super) struct Lane<'a> {
     /// Whether its topic keeps its records from its beginning on.
     pub(super) whole: bool,
     pub(super) kind: std::sync::Arc<dyn AnyKind>,
-    /// The ranges in which ids are kept.
-    pub(super) ranges: Vec<i64>,
     /// Offsets that were parked when the lane was begun.
     parked: Bits,
     pub(super) twins: Twins,
@@ -60,6 +57,10 @@ impl Fsck {
         let mut pages = self.log.read(id, low, high)?;
         while let Some(page) = pages.next().await? {
             let page: Vec<Arrival> = page.into_iter().map(|record| decode::open(&self.catalog, id, record)).collect();
+            if low == 0 && page.first().is_some_and(|first| first.record.offset == 0) {
+                let begun = page[0].record.timestamp_ms;
+                self.young.extend((begun >= self.horizon.journal_ms).then(|| id.clone()));
+            }
             let mut places = Vec::with_capacity(page.len());
             for arrival in &page {
                 places.push(self.place(id, arrival, &mut links));
@@ -81,22 +82,13 @@ impl Fsck {
 
     async fn open_lane<'a>(&mut self, id: &'a LaneId, row: LaneRow, whole: bool) -> Result<Lane<'a>, Error> {
         let kind = std::sync::Arc::clone(self.catalog.at(&id.topic).expect("a lane is of a home topic"));
-        let mut ranges = Vec::new();
-        let mut after = None;
-        while let Some(row) = self.look.first_after(&SEEN, after.take()).await? {
-            let row = read(Seen::read(&row), &SEEN)?;
-            ranges.push(row.range);
-            let mut key: Key = vec![Value::Int(row.range.saturating_add(1))];
-            key.extend(std::iter::repeat_n(Value::text(""), SEEN.key - 1));
-            after = Some(key);
-        }
         let mut parked = Bits::default();
         let mut scan = Scan::new(&PARKED, lane_key(id));
         while let Some(row) = scan.next(&mut self.look).await? {
             let offset = read(Parked::read(&row), &PARKED)?.record_offset;
             offset.map(|offset| parked.add(offset));
         }
-        Ok(Lane { id, row, whole, kind, ranges, parked, twins: Twins::new() })
+        Ok(Lane { id, row, whole, kind, parked, twins: Twins::new() })
     }
 
     /// The lane's next offset lies within its topic.
@@ -152,6 +144,10 @@ impl Fsck {
                     {
                         lane.twins.entry(key).or_insert((arrival.record.offset, outcome == "dead_lettered"));
                     }
+                }
+                // What became of it may have been forgotten since.
+                Fate::IfTwin | Fate::Lost if arrival.record.timestamp_ms < self.horizon.records_ms => {
+                    self.report.count("forgotten");
                 }
                 Fate::IfTwin | Fate::Lost => self.find_lost(lane, arrival),
                 Fate::Twice(outcomes) => self.find_twice(lane, arrival, &outcomes).await?,

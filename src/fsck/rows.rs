@@ -61,7 +61,7 @@ crate::core::ledger::tables! {
         link_sequence: Option<i64>,
     }
     /// Ids of unsequenced events.
-    SEEN Seen = "seen" (range: i64, kind: String, entity_id: String, source: String, event_id: String) {
+    SEEN Seen = "seen" (kind: String, entity_id: String, source: String, event_id: String) {
         digest: Vec<u8>,
     }
     /// Numbers that went past their entity without a journal row.
