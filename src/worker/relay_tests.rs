@@ -54,13 +54,13 @@ async fn an_earlier_opening_that_ends_late_does_not_end_a_later_one() {
 #[tokio::test]
 async fn an_earlier_opening_that_begins_late_does_not_take_the_place_of_a_later_one() {
     let (handle, mut relay) = relay().await;
-    let lane = lane(&relay.shared);
+    let lane = testing::lane(&relay.shared, id());
     let (first, second) = (Arc::new(Shown::default()), Arc::new(Shown::default()));
     // The first writer was in a long transaction when it was given the lane, and still when it was taken away.
     handle.open(2, &lane, &second);
     handle.open(1, &lane, &first);
     handle.close(&id(), &first);
-    hear(&mut relay);
+    relay.hear();
     assert!(relay.lanes.get(&id()).is_some_and(|(opening, _)| *opening == 2), "nothing of the lane would be sent");
 }
 

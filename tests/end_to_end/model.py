@@ -139,8 +139,8 @@ def summary(evidence: Evidence, model: Predicted, verdict: Verdict, scale: float
         # A small world cannot have all of it.
         verdict.demand(nasty[name] > 0 or scale < 1, "every nastiness occurred", name)
     for name, least in (AT_LEAST | {"event from outside": EVENTS_AT_LEAST}).items():
-        # In a small world chance weighs more: a quarter of its share will do.
-        least = least if scale >= 1 else int(least * scale / 4)
+        # In a small world chance weighs more: a tenth of its share will do.
+        least = least if scale >= 1 else max(1, int(least * scale / 10))
         verdict.demand(
             verdict.counts[name] >= least,
             "the run was no trivial one",
