@@ -19,11 +19,11 @@ fn services(file: &str) -> Mapping {
     compose["services"].as_mapping().unwrap().clone()
 }
 
-/// A version that `dev/services` pins.
+/// A version that the tests run against.
 fn pinned(name: &str) -> String {
-    let script = read("dev/services");
+    let script = read("dev/lib/versions.sh");
     let line = script.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
-    line.unwrap_or_else(|| panic!("dev/services pins no {name}")).to_owned()
+    line.unwrap_or_else(|| panic!("dev/lib/versions.sh pins no {name}")).to_owned()
 }
 
 #[test]

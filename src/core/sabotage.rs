@@ -102,8 +102,6 @@ safeguards! {
     StableIds = "stable-ids",
     /// A saga undoes a step again when it hears that it is undone.
     UndoOnce = "undo-once",
-    /// A saga turns back after its pivot.
-    Pivot = "pivot",
 }
 
 #[cfg(feature = "faults")]

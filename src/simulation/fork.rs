@@ -42,6 +42,23 @@ impl Fork {
     }
 }
 
+/// The same cause says the same thing under the same id, however often its work is done again. Each that does not.
+pub(super) fn renamed(evidence: &Evidence) -> Vec<String> {
+    let mut known: BTreeMap<[&str; 4], &str> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for record in evidence.log.values().flatten() {
+        let said = ["ce_source", "ce_causationid", "ce_type", "ce_correlationid"].map(|name| header(record, name));
+        let ([Some(source), Some(cause), Some(kind), Some(_)], Some(id)) = (said, header(record, "ce_id")) else {
+            continue;
+        };
+        let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
+        if *known.entry([source, cause, kind, key]).or_insert(id) != id {
+            findings.push(format!("ids: {source} names what {cause} causes anew: {kind} of {key}"));
+        }
+    }
+    findings
+}
+
 /// A fork, if there is one; the worst of them.
 pub(super) fn forked(evidence: &Evidence) -> Option<Fork> {
     let home: BTreeSet<&str> = evidence.lanes.keys().map(|lane| lane.topic.as_str()).collect();

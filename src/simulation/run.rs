@@ -130,6 +130,7 @@ async fn play(scenario: &dyn Scenario, plan: &Plan, metrics: &Metrics, traced: b
         }
         None => findings.extend(rest),
     }
+    findings.extend(fork::renamed(&evidence));
     if findings.is_empty() && forked.is_none() {
         findings.extend(judge::judge(&evidence));
         findings.extend(scenario.judge(&evidence));

@@ -65,7 +65,6 @@ impl Definition {
         let mut run = Run { definition: self, instance, now, actions: Vec::new() };
         let reaction = match (phase, *signal) {
             (Phase::Open, Signal::Cancel { reason }) => run.turn_back(reason),
-            (Phase::Bound, Signal::Cancel { reason }) if lacks(Safeguard::Pivot) => run.turn_back(reason),
             (Phase::Bound, Signal::Cancel { .. }) => Reaction::Ignored(ignored::PIVOT_PASSED),
             (Phase::Undoing, Signal::Cancel { .. }) => Reaction::Ignored(ignored::UNDOING),
             (Phase::Open | Phase::Bound | Phase::Undoing, Signal::Due) => run.due(phase),
