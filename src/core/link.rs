@@ -90,9 +90,7 @@ impl Lane {
     /// Compares, then takes, drops or holds a message of one of our own lanes.
     pub(super) fn take_link(&mut self, link: &Link, arrival: &Arrival) {
         let known = self.link_in(link);
-        if let Some(expected) = forks(&known, link, &arrival.record)
-            && !lacks(Safeguard::LinkDigest)
-        {
+        if let Some(expected) = forks(&known, link, &arrival.record) {
             return self.halt_at_fork(&known, link, &expected);
         }
         if link.sequence <= known.mark && !lacks(Safeguard::LinkRepeat) {

@@ -48,8 +48,6 @@ safeguards! {
     FenceEquality = "fence-equality",
     /// Writes and offset are two transactions.
     OneTransaction = "one-transaction",
-    /// A lost answer to COMMIT is judged by the batch alone, whoever moved it.
-    LostAnswer = "lost-answer",
     /// A commit that failed counts as made.
     CommitError = "commit-error",
     /// Messages are handed to the relay before COMMIT is answered.
@@ -68,8 +66,6 @@ safeguards! {
     LinkGap = "link-gap",
     /// The link's mark moves only with what is handled, not with every record taken.
     LinkMark = "link-mark",
-    /// A fork of a link is not noticed.
-    LinkDigest = "link-digest",
     /// Other content under a known number or id counts as a duplicate.
     Conflict = "conflict",
     /// A record ahead of its turn is kept in memory only.
@@ -86,8 +82,6 @@ safeguards! {
     Quarantine = "quarantine",
     /// A record that waits for its entity is kept in memory only.
     WaitingRows = "waiting-rows",
-    /// A due timer fires before the backlog is read.
-    TimerBacklog = "timer-backlog",
     /// Timers go by a clock of the worker's own.
     DatabaseClock = "database-clock",
     /// The relay's mark moves when a message is sent.

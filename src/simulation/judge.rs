@@ -11,8 +11,8 @@ use crate::core::{
     fence::{Fence, Position},
     header::{POSITION, SEQUENCE, TIMELINE},
     ledger::{
-        DEAD_LETTER, DeadLetter, HELD, Held, JOURNAL, Journal, LINK_IN, LINK_OUT, LinkIn, LinkOut, OUTBOX, Outbox,
-        QUARANTINE, Quarantine, SAGA, Saga, WAITING,
+        DEAD_LETTER, DEBT, DeadLetter, Debt, HELD, Held, JOURNAL, Journal, LINK_IN, LINK_OUT, LinkIn, LinkOut, OUTBOX,
+        Outbox, QUARANTINE, Quarantine, SAGA, Saga, WAITING,
     },
     record::{LaneId, Record},
 };
@@ -55,6 +55,14 @@ pub(super) fn unrest(world: &World) -> Option<String> {
         return Some(format!("saga {} is {}", saga.saga_id, saga.status));
     }
     let unwell = store.rows(&QUARANTINE);
+    let is_unwell = |debt: &Debt| {
+        let mut rows = unwell.iter().filter_map(|row| Quarantine::read(row));
+        rows.any(|row| (&row.kind, &row.entity_id) == (&debt.kind, &debt.entity_id))
+    };
+    let mut debts = store.rows(&DEBT).into_iter().filter_map(|row| Debt::read(&row));
+    if let Some(debt) = debts.find(|debt| debt.status == "owed" && !is_unwell(debt)) {
+        return Some(format!("{} owes {}", debt.entity_id, debt.what));
+    }
     let draining = unwell.iter().filter_map(|row| Quarantine::read(row)).find(|row| row.status == "draining");
     draining.map(|row| format!("{} drains", row.entity_id))
 }

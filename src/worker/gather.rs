@@ -9,7 +9,6 @@ use crate::{
         lane::Input,
         ledger::{COMMAND, TIMER, Timer},
         record::LaneId,
-        sabotage::{Safeguard, lacks},
         table::{Row, Table, Value, Want},
     },
     failpoint::{self, Point},
@@ -78,7 +77,7 @@ impl Writer {
                 }
                 continue;
             };
-            if slot.has_read_up_to(end) || lacks(Safeguard::TimerBacklog) {
+            if slot.has_read_up_to(end) {
                 rows.extend(self.load_due(&id, end.asked_at).await?);
             }
         }
