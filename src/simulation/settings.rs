@@ -30,14 +30,9 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     Config::read(&Sources::default(), settings.into_iter(), Need::Nothing).expect("these settings are sound")
 });
 
-/// The configuration of a plan's workers, before a scenario has seen it.
-pub(super) fn base() -> Config {
-    CONFIG.clone()
-}
-
 /// The configuration of a plan's workers.
 pub(super) fn config(scenario: &dyn Scenario, plan: &Plan) -> Config {
-    let mut config = base();
+    let mut config = CONFIG.clone();
     scenario.configure(&mut config);
     config.writers.count = plan.writers;
     config.batch.records_max = plan.records_max;
