@@ -4,35 +4,15 @@ use std::sync::Arc;
 
 use super::Passage;
 use crate::{
-    core::{
-        fence::{Fence, LaneCommit, Position},
-        message::Message,
-        record::LaneId,
-    },
+    core::fence::{Fence, LaneCommit, Position},
     memory::MemoryStore,
     store::{Session, Standby, Store},
     worker::{
         relay::{Handle, Relay},
         slot::Shown,
-        testing,
+        testing::{self, id, message},
     },
 };
-
-fn id() -> LaneId {
-    LaneId { topic: "purchases".to_owned(), partition: 0 }
-}
-
-fn message(batch: i64) -> Message {
-    Message {
-        position: Position { batch, index: 0 },
-        to: LaneId { topic: "purchase-outcomes".to_owned(), partition: 0 },
-        link_sequence: Some(batch),
-        timestamp_ms: None,
-        key: None,
-        value: None,
-        headers: Vec::new(),
-    }
-}
 
 /// A relay with a gate and one open lane, the store behind it, and a session that commits batches of the lane.
 async fn gated() -> (MemoryStore, Handle, Relay, Arc<Shown>, Box<dyn Session>) {

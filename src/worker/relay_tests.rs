@@ -7,27 +7,14 @@ use std::{
 
 use super::{Handle, Relay};
 use crate::{
-    core::{fence::Position, message::Message, record::LaneId},
+    core::message::Message,
     memory::MemoryStore,
     store::Store,
-    worker::{slot::Shown, testing},
+    worker::{
+        slot::Shown,
+        testing::{self, id, message},
+    },
 };
-
-fn id() -> LaneId {
-    LaneId { topic: "purchases".to_owned(), partition: 0 }
-}
-
-fn message(batch: i64) -> Message {
-    Message {
-        position: Position { batch, index: 0 },
-        to: LaneId { topic: "purchase-outcomes".to_owned(), partition: 0 },
-        link_sequence: Some(batch),
-        timestamp_ms: None,
-        key: None,
-        value: None,
-        headers: Vec::new(),
-    }
-}
 
 async fn relay() -> (Handle, Relay) {
     let store = Arc::new(MemoryStore::new("relay", || 1));

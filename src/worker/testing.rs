@@ -13,6 +13,7 @@ use crate::{
     core::{
         fence::{Fence, LaneRow, Position},
         lane::Lane,
+        message::Message,
         record::LaneId,
     },
     kafka, shop,
@@ -52,4 +53,22 @@ pub(super) fn lane(shared: &Shared, lane: LaneId) -> Lane {
         owner: "w".to_owned(),
     };
     Lane::new(row, 1, Arc::clone(&shared.catalog), Arc::clone(&shared.limits))
+}
+
+/// A lane that sends.
+pub(super) fn id() -> LaneId {
+    LaneId { topic: "purchases".to_owned(), partition: 0 }
+}
+
+/// What it sends with a batch.
+pub(super) fn message(batch: i64) -> Message {
+    Message {
+        position: Position { batch, index: 0 },
+        to: LaneId { topic: "purchase-outcomes".to_owned(), partition: 0 },
+        link_sequence: Some(batch),
+        timestamp_ms: None,
+        key: None,
+        value: None,
+        headers: Vec::new(),
+    }
 }
