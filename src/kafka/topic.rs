@@ -25,6 +25,10 @@ use crate::{
     core::record::LaneId,
 };
 
+/// How long to wait before asking again for a topic that was just created. Brokers learn of it in some
+/// milliseconds.
+const SEEN_POLL: Duration = Duration::from_millis(20);
+
 /// Asks the cluster about topics and changes them. Cheap to clone.
 #[derive(Clone)]
 pub struct Cluster {
@@ -143,11 +147,13 @@ impl Cluster {
         if differences.is_empty() { Ok(()) } else { Err(Error::Differences(differences)) }
     }
 
-    /// Creates the topics that are missing and sets the values that differ; answers with what was changed.
+    /// Creates the topics that are missing, waits until they are seen, and sets the values that differ; answers
+    /// with what was changed.
     ///
     /// # Errors
     /// Before anything is changed, if a topic has another number of partitions: entities find their lane by
-    /// it, so with another number each would have two lanes, and that needs a planned rehoming.
+    /// it, so with another number each would have two lanes, and that needs a planned rehoming. Afterwards, if a
+    /// new topic is not seen within `timeout`.
     pub async fn apply(&self, manifests: &[Manifest], timeout: Duration) -> Result<Vec<Difference>, Error> {
         let differences = self.plan(manifests, timeout).await?;
         if let Some(difference) =
@@ -156,12 +162,19 @@ impl Cluster {
             let reason = "entities find their lane by the number of partitions, so it cannot be changed in place";
             return Err(Error::Refused { doing: difference.to_string(), reason: reason.to_owned() });
         }
+        let mut created = Vec::new();
         for manifest in manifests {
             let concerns = |difference: &&Difference| matches!(difference, Difference::Missing { topic } if *topic == manifest.topic);
             if differences.iter().any(|difference| concerns(&difference)) {
                 self.create(manifest, timeout).await?;
+                created.push(manifest.topic.clone());
             }
         }
+        let seen = tokio::time::timeout(timeout, self.until_seen(&created, timeout)).await;
+        seen.unwrap_or_else(|_late| {
+            let reason = "the brokers do not show them yet".to_owned();
+            Err(Error::Refused { doing: format!("waiting for the new topics {}", created.join(", ")), reason })
+        })?;
         let altered = |manifest: &&Manifest| {
             differences
                 .iter()
@@ -170,6 +183,15 @@ impl Cluster {
         let altered: Vec<&Manifest> = manifests.iter().filter(altered).collect();
         self.alter(&altered, timeout).await?;
         Ok(differences)
+    }
+
+    /// The controller answers for a new topic before every broker has learnt of it: whoever asks one of those
+    /// hears that it is missing.
+    async fn until_seen(&self, topics: &[String], timeout: Duration) -> Result<(), Error> {
+        while self.counts(topics, timeout).await?.values().any(Option::is_none) {
+            tokio::time::sleep(SEEN_POLL).await;
+        }
+        Ok(())
     }
 
     async fn create(&self, manifest: &Manifest, timeout: Duration) -> Result<(), Error> {
