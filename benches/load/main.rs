@@ -1,0 +1,33 @@
+//! The benchmark's outside world: what producers send, and whether what came out of it is right.
+//!
+//!     load feed    writes a stream of movements as fast as the broker takes them
+//!     load pace    writes it at a steady rate, and tells how long each took until it was seen
+//!     load audit   compares the tables and the messages with what the stream says
+//!
+//! A stream follows from its shape and its seed; nobody has to keep it.
+
+mod audit;
+mod feed;
+mod pace;
+mod stream;
+
+use clap::Parser;
+
+#[derive(Parser)]
+enum Arguments {
+    /// Writes a stream as fast as it goes.
+    Feed(feed::Feed),
+    /// Writes a stream at a steady rate and measures.
+    Pace(pace::Pace),
+    /// Compares tables and messages with the stream.
+    Audit(audit::Audit),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Arguments::parse() {
+        Arguments::Feed(feed) => feed::run(&feed),
+        Arguments::Pace(pace) => pace::run(pace).await,
+        Arguments::Audit(audit) => audit::run(&audit).await,
+    }
+}

@@ -1,0 +1,103 @@
+"""The real services, and a place of its own in them for each run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+import usage
+
+
+@dataclass
+class Services:
+    """Where they are, and as which processes they run."""
+
+    brokers: str
+    postgres: str
+    broker_pid: int
+    postgres_pid: int
+
+    @classmethod
+    def running(cls) -> Services:
+        here = Path(os.environ["SERIATIM_BENCH_STATE"])
+        where = Path((here / "postgres-folder").read_text().strip())
+        return cls(
+            os.environ["SERIATIM_TEST_KAFKA"],
+            os.environ["SERIATIM_TEST_POSTGRES"],
+            int((here / "kafka" / "pid").read_text()),
+            int((where / "data" / "postmaster.pid").read_text().split()[0]),
+        )
+
+    def admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.brokers})
+
+    def make_topics(self, topics: dict[str, int]) -> None:
+        admin = self.admin()
+        for made in admin.create_topics([NewTopic(name, count, 1) for name, count in topics.items()]).values():
+            made.result()
+
+    def drop_topics(self, topics: list[str]) -> None:
+        admin = self.admin()
+        for gone in admin.delete_topics(topics).values():
+            gone.result()
+
+    def end_of(self, topic: str, partitions: int) -> int:
+        """How many records a topic holds that was never trimmed."""
+        asker = Consumer({"bootstrap.servers": self.brokers, "group.id": "bench-ends"})
+        try:
+            ends = [asker.get_watermark_offsets(TopicPartition(topic, at), timeout=30) for at in range(partitions)]
+            return sum(end for _, end in ends)
+        finally:
+            asker.close()
+
+    def spent(self, workers: list[int]) -> usage.Spent:
+        broker, postgres = usage.seconds(self.broker_pid), usage.family_seconds(self.postgres_pid)
+        return usage.Spent(broker, postgres, sum(usage.seconds(pid) for pid in workers))
+
+    def database_url(self, database: str) -> str:
+        return self.postgres.rsplit("/", 1)[0] + "/" + database
+
+
+def sql(url: str, statement: str) -> str:
+    asked = subprocess.run(["psql", url, "-qAtc", statement], capture_output=True, text=True, check=True)
+    return asked.stdout.strip()
+
+
+@dataclass
+class Place:
+    """A database, a consumer group and topics, for one run."""
+
+    services: Services
+    partitions: int
+    name: str = field(default_factory=lambda: f"bench-{uuid.uuid4().hex[:8]}")
+
+    def __enter__(self) -> Place:
+        self.services.make_topics(dict.fromkeys(self.topics, self.partitions))
+        sql(self.services.postgres, f"create database {self.database}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sql(self.services.postgres, f"drop database {self.database} with (force)")
+        self.services.drop_topics(self.topics)
+
+    def topic(self, name: str) -> str:
+        return f"{self.name}.{name}"
+
+    @property
+    def topics(self) -> list[str]:
+        accounts = self.topic("accounts")
+        return [accounts, self.topic("balances"), f"dlq.{accounts}"]
+
+    @property
+    def database(self) -> str:
+        return self.name.replace("-", "_")
+
+    @property
+    def url(self) -> str:
+        return self.services.database_url(self.database)
