@@ -72,10 +72,8 @@ impl<const JOURNALED: bool> Entity for Accounts<JOURNALED> {
     }
 }
 
-const SCHEMA: Schema = Schema {
-    scripts: &[Script { version: 1001, name: "account", sql: include_str!("account.sql") }],
-    kinds: &[],
-};
+const SCHEMA: Schema =
+    Schema { scripts: &[Script { version: 1001, name: "account", sql: include_str!("account.sql") }], kinds: &[] };
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

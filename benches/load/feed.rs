@@ -39,7 +39,12 @@ pub fn producer(brokers: &str, linger_ms: u32) -> anyhow::Result<BaseProducer> {
 }
 
 /// Sends one record, waiting while the client's queue is full.
-pub fn send(producer: &BaseProducer, topic: &str, stream: &Stream, movement: &super::stream::Movement) -> anyhow::Result<()> {
+pub fn send(
+    producer: &BaseProducer,
+    topic: &str,
+    stream: &Stream,
+    movement: &super::stream::Movement,
+) -> anyhow::Result<()> {
     let (key, value, headers) = stream.record(movement);
     let mut record = BaseRecord::to(topic).key(&key).payload(&value).headers(headers);
     loop {

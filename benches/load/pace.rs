@@ -58,7 +58,8 @@ type Seen = Arc<Mutex<Vec<(Instant, Vec<(i64, i64)>)>>>;
 pub async fn run(pace: Pace) -> anyhow::Result<()> {
     let seen = Seen::default();
     let done = Arc::new(AtomicBool::new(false));
-    let looking = tokio::spawn(look(pace.database.clone(), pace.stream.partitions, Arc::clone(&seen), Arc::clone(&done)));
+    let looking =
+        tokio::spawn(look(pace.database.clone(), pace.stream.partitions, Arc::clone(&seen), Arc::clone(&done)));
     let reader = {
         let (brokers, topic, partitions) = (pace.brokers.clone(), pace.balances.clone(), pace.stream.partitions);
         let events = pace.stream.events;

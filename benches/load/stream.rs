@@ -90,10 +90,8 @@ impl Stream {
     /// The record of a movement: its key, its value, its headers.
     pub fn record(&self, movement: &Movement) -> (String, Vec<u8>, OwnedHeaders) {
         let key = name(movement.entity);
-        let mut value = format!(
-            r#"{{"account":"{key}","amount_minor":{},"currency":"EUR","reference":""#,
-            movement.amount_minor
-        );
+        let mut value =
+            format!(r#"{{"account":"{key}","amount_minor":{},"currency":"EUR","reference":""#, movement.amount_minor);
         let padding = self.bytes.saturating_sub(value.len() + 2);
         // Not all the same letter: a message that packs to nothing would flatter every contender.
         value.extend((0..padding as u64).map(|at| char::from(b'a' + ((movement.number >> (at % 24)) % 26) as u8)));

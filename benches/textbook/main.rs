@@ -64,11 +64,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn relay(
-    producer: rdkafka::producer::FutureProducer,
-    pool: PgPool,
-    pause: Duration,
-) -> anyhow::Result<()> {
+async fn relay(producer: rdkafka::producer::FutureProducer, pool: PgPool, pause: Duration) -> anyhow::Result<()> {
     loop {
         if relay::step(&producer, &pool).await? == 0 {
             tokio::time::sleep(pause).await;

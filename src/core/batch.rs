@@ -6,6 +6,7 @@ use super::{
     event::{Digest, Reason},
     marks::Marks,
     message::Message,
+    record::LaneId,
     saga::Status,
 };
 
@@ -138,6 +139,8 @@ pub(super) struct Batch {
     pub(super) foreseen: BTreeSet<(String, String)>,
     /// Bytes that held and waiting records have grown by.
     pub(super) held_bytes: i64,
+    /// How far the links have come that this batch sends on: the number and the running digest of the last message.
+    pub(super) links: BTreeMap<LaneId, (i64, Digest)>,
     /// How many messages one cause has sent of a type to a key: part of their ids.
     pub(super) ordinals: BTreeMap<(String, &'static str, String), u64>,
 }

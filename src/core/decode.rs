@@ -347,12 +347,17 @@ fn join(name: &str, rest: &str) -> String {
     if rest.is_empty() || rest.starts_with('[') { format!("{name}{rest}") } else { format!("{name}.{rest}") }
 }
 
+/// Room for most events' data, so that writing it asks for memory once.
+const DATA_BYTES_USUAL: usize = 512;
+
 /// Members of a JSON object are kept sorted, so the same data has the same digest whatever its layout.
 fn digest_of(event_type: &str, data: &Json) -> [u8; 16] {
     let mut hash = Sha256::new();
     hash.update(event_type.as_bytes());
     hash.update([0]);
-    hash.update(data.to_string().as_bytes());
+    let mut text = Vec::with_capacity(DATA_BYTES_USUAL);
+    serde_json::to_writer(&mut text, data).expect("a document is written into memory");
+    hash.update(&text);
     let mut digest = [0; 16];
     digest.copy_from_slice(&hash.finalize()[..16]);
     digest

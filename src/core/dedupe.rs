@@ -247,17 +247,17 @@ impl Lane {
     /// Whether the entity's own rows are known; reads its head.
     pub(super) fn prepare(&mut self, entity_id: &str) -> bool {
         let main = Address::new(self.kind().main(), vec![Value::text(entity_id)]);
-        let stray = Address::new(&STRAY, vec![Value::text(self.kind().name()), Value::text(entity_id)]);
+        let stray = || Address::new(&STRAY, vec![Value::text(self.kind().name()), Value::text(entity_id)]);
         let mut known = match self.state.get(&main) {
             Some(Some(_)) => true,
-            Some(None) => self.state.has(&stray),
-            None => self.state.has(&main) & self.state.has(&stray),
+            Some(None) => self.state.has(&stray()),
+            None => self.state.has(&main) & self.state.has(&stray()),
         };
         if let Some(saga) = self.saga_address(entity_id) {
             known &= self.state.has(&saga);
         }
         if known && !self.batch.heads.contains_key(entity_id) {
-            let head = self.read_head(&main, &stray);
+            let head = self.read_head(&main, stray);
             self.batch.heads.insert(entity_id.to_owned(), head);
         }
         if !known {
@@ -266,7 +266,7 @@ impl Lane {
         known && !self.batch.stalled.contains(entity_id)
     }
 
-    fn read_head(&self, main: &Address, stray: &Address) -> Head {
+    fn read_head(&self, main: &Address, stray: impl FnOnce() -> Address) -> Head {
         let marks = |text: &str| serde_json::from_str::<Marks>(text).expect("marks are read as the runtime wrote them");
         if let Some(Some(row)) = self.state.get(main) {
             let at = main.table.version.expect("a main table has the runtime's columns");
@@ -275,7 +275,7 @@ impl Lane {
             };
             return Head { marks: marks(text), version: *version, exists: true, changed: false };
         }
-        let stray = self.state.get(stray).flatten().and_then(|row| Stray::read(row));
+        let stray = self.state.get(&stray()).flatten().and_then(|row| Stray::read(row));
         Head { marks: stray.map(|stray| marks(&stray.marks)).unwrap_or_default(), ..Head::default() }
     }
 

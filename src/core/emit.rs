@@ -80,11 +80,11 @@ pub(super) struct Draft {
 }
 
 impl Lane {
-    /// Drafts a message that a handler sends.
-    pub(super) fn draft(&self, effect: &Effect) -> Result<Draft, Failure> {
+    /// Drafts a message that a handler sends; its data goes into the draft.
+    pub(super) fn draft(&self, effect: &mut Effect) -> Result<Draft, Failure> {
         match effect {
             Effect::Send { topic, key, message_type, data } => {
-                self.draft_message(self.catalog.topic(topic), key, message_type, data.clone(), None)
+                self.draft_message(self.catalog.topic(topic), key, message_type, std::mem::take(data), None)
             }
             Effect::Reply { asker, message_type, data } => {
                 let reference: SagaRef = serde_json::from_str(asker)
@@ -93,7 +93,7 @@ impl Lane {
                     Failure::Poison(format!("saga {} is not known to this release", reference.definition))
                 })?;
                 let (topic, key) = (self.catalog.topic(definition.topic), reference.id.clone());
-                self.draft_message(topic, &key, message_type, data.clone(), Some(&reference))
+                self.draft_message(topic, &key, message_type, std::mem::take(data), Some(&reference))
             }
             Effect::Wake { .. }
             | Effect::BeginSaga { .. }
@@ -194,21 +194,36 @@ impl Lane {
 
     /// The number of a message on its link, and the link's running digest with it.
     fn next_on_link(&mut self, to: &LaneId, parts: Parts<'_>) -> (i64, Digest) {
-        let key = self.key([Value::text(&to.topic), Value::Int(to.partition.into())]);
-        let address = Address::new(&LINK_OUT, key);
-        let known = self.state.get(&address).flatten().and_then(|row| LinkOut::read(row));
+        if let Some((sent, digest)) = self.batch.links.get_mut(to) {
+            *digest = chain(Some(digest), parts);
+            *sent += 1;
+            return (*sent, *digest);
+        }
+        let known = self.state.get(&self.link_out_address(to)).flatten().and_then(|row| LinkOut::read(row));
         let digest = chain(known.as_ref().and_then(|link| link.digest.as_deref()), parts);
         let sent = known.map_or(0, |link| link.sent) + 1;
-        let row = LinkOut {
-            topic: self.id.topic.clone(),
-            partition: self.id.partition.into(),
-            to_topic: to.topic.clone(),
-            to_partition: to.partition.into(),
-            sent,
-            digest: Some(digest.to_vec()),
-        };
-        self.state.set(address, Some(row.into_row()));
+        self.batch.links.insert(to.clone(), (sent, digest));
         (sent, digest)
+    }
+
+    fn link_out_address(&self, to: &LaneId) -> Address {
+        Address::new(&LINK_OUT, self.key([Value::text(&to.topic), Value::Int(to.partition.into())]))
+    }
+
+    /// Writes how far the batch has taken its links: once a batch, not once a message.
+    pub(super) fn settle_links(&mut self) {
+        for (to, (sent, digest)) in std::mem::take(&mut self.batch.links) {
+            let address = self.link_out_address(&to);
+            let row = LinkOut {
+                topic: self.id.topic.clone(),
+                partition: self.id.partition.into(),
+                to_topic: to.topic,
+                to_partition: to.partition.into(),
+                sent,
+                digest: Some(digest.to_vec()),
+            };
+            self.state.set(address, Some(row.into_row()));
+        }
     }
 
     /// The place of the next message of this batch.

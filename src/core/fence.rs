@@ -1,5 +1,7 @@
 //! What a lane's row in the database holds, and what one batch of it writes.
 
+use std::sync::Arc;
+
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -71,6 +73,9 @@ pub struct LaneRow {
     pub owner: String,
 }
 
+/// Rows by table; a table stands at most once.
+pub type Writes = Vec<(&'static Table, Vec<Change>)>;
+
 /// All that one lane writes in one transaction.
 #[derive(Clone, Debug)]
 pub struct LaneCommit {
@@ -86,6 +91,6 @@ pub struct LaneCommit {
     pub last: Option<LastRecord>,
     /// How far the relay has come, as the row shall hold it from now on.
     pub relayed: Position,
-    /// The rows to write; a table stands at most once.
-    pub writes: Vec<(&'static Table, Vec<Change>)>,
+    /// The rows to write. Shared: a batch that is tried again is not copied.
+    pub writes: Arc<Writes>,
 }

@@ -247,11 +247,11 @@ impl Lane {
                     Action::WakeAt(_) | Action::Alarm(_) => {}
                 }
                 action_at += 1;
-            } else if let Some(effect) = effects.list().get(effect_at).cloned() {
-                match &effect {
+            } else if let Some(effect) = effects.list.get_mut(effect_at) {
+                match effect {
                     Effect::BeginSaga { definition } => self.begin_saga(definition, entity_id, rows, moves)?,
                     Effect::CancelSaga { reason, .. } => self.advance(moves, &Signal::Cancel { reason })?,
-                    Effect::Send { .. } | Effect::Reply { .. } => drafts.push(self.draft(&effect)?),
+                    Effect::Send { .. } | Effect::Reply { .. } => drafts.push(self.draft(effect)?),
                     Effect::Wake { .. } | Effect::Owe { .. } | Effect::Settle { .. } | Effect::NeedsOperator { .. } => {
                     }
                 }

@@ -2,7 +2,12 @@
 //!
 //! A value that is UTF-8 stands as text, other bytes as `{"hex": …}`, an absent one as null.
 
-use serde_json::{Value as Json, json};
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use super::emit::hex;
 
 /// Names the place of a message among those of its lane: `<topic>/<partition>/<batch>/<index>`.
 pub const POSITION: &str = "seriatim_position";
@@ -17,19 +22,30 @@ pub const TIMELINE: &str = "seriatim_timeline";
 /// Headers in their order.
 pub type Headers = Vec<(String, Option<Vec<u8>>)>;
 
+/// A value as it stands in the text.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Kept<'a> {
+    Absent,
+    Text(&'a str),
+    Bytes { hex: String },
+}
+
 /// The text that keeps headers.
 #[must_use]
 pub fn to_text(headers: &Headers) -> String {
     let list = headers.iter().map(|(name, value)| {
-        let value = match value.as_deref().map(std::str::from_utf8) {
-            None => Json::Null,
+        let value = match value.as_deref().map(|bytes| (bytes, std::str::from_utf8(bytes))) {
+            None => Kept::Absent,
             // PostgreSQL's text cannot hold NUL, so such text goes the way of other bytes.
-            Some(Ok(text)) if !text.contains('\0') => Json::from(text),
-            Some(_) => json!({ "hex": value.iter().flatten().map(|byte| format!("{byte:02x}")).collect::<String>() }),
+            Some((_, Ok(text))) if !text.contains('\0') => Kept::Text(text),
+            Some((bytes, _)) => Kept::Bytes { hex: hex(bytes) },
         };
-        json!([name.replace('\0', "\u{fffd}"), value])
+        let name =
+            if name.contains('\0') { name.replace('\0', "\u{fffd}").into() } else { Cow::Borrowed(name.as_str()) };
+        (name, value)
     });
-    Json::Array(list.collect()).to_string()
+    serde_json::to_string(&list.collect::<Vec<_>>()).expect("names and values are plain texts")
 }
 
 /// Headers out of their text; what does not fit is left out.

@@ -13,7 +13,7 @@ use super::{
     catalog::Catalog,
     decode,
     event::{Arrival, Reason},
-    fence::{Fence, LaneCommit, LaneRow, LastRecord, Position},
+    fence::{Fence, LaneCommit, LaneRow, LastRecord, Position, Writes},
     handle::Way,
     kind::AnyKind,
     ledger::{HELD, Held, QUARANTINE, Quarantine, WAITING},
@@ -26,7 +26,7 @@ use super::{
     sabotage::{Safeguard, lacks},
     saga::Status,
     state::{Address, Needs, RESIDENT, State},
-    table::{Change, Key, Row, Table, Value},
+    table::{Key, Row, Table, Value},
 };
 
 /// Something for a lane to decide on.
@@ -244,6 +244,7 @@ impl Lane {
             return step;
         }
         self.settle_heads();
+        self.settle_links();
         if self.state.is_short() {
             self.state.roll_back();
             return Step::Short(self.state.take_needs());
@@ -300,7 +301,7 @@ impl Lane {
                 incarnation: batch.incarnation,
                 last,
                 relayed,
-                writes: written(self.state.take_writes()),
+                writes: Arc::new(written(self.state.take_writes())),
             },
             messages: batch.messages,
             tally: batch.tally,
@@ -375,7 +376,7 @@ impl Lane {
 }
 
 /// What is written of a batch: all of it.
-fn written(mut writes: Vec<(&'static Table, Vec<Change>)>) -> Vec<(&'static Table, Vec<Change>)> {
+fn written(mut writes: Writes) -> Writes {
     writes.retain(|(table, _)| {
         let (held, waiting) = (std::ptr::eq(*table, &HELD), std::ptr::eq(*table, &WAITING));
         !(held && lacks(Safeguard::HeldRows) || waiting && lacks(Safeguard::WaitingRows))

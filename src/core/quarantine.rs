@@ -27,7 +27,9 @@ pub(super) const GAP: &str = "gap";
 impl Lane {
     /// Whether the entity is quarantined or draining.
     pub(super) fn is_unwell(&self, entity_id: &str) -> bool {
-        matches!(self.state.get(&self.quarantine_address(entity_id)), Some(Some(_)))
+        // Nearly always there is none at all, and no key has to be made.
+        self.state.count(&QUARANTINE) > 0
+            && matches!(self.state.get(&self.quarantine_address(entity_id)), Some(Some(_)))
     }
 
     /// Quarantines the entity of an event that failed.

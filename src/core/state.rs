@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    fence::Writes,
     ledger::{
         COMMAND, COMMAND_LOG, DEAD_LETTER, HELD, JOURNAL, LINK_IN, LINK_OUT, PARKED, PASSED, QUARANTINE, SAGA_STEP,
         SEEN, TIMER, WAITING,
@@ -248,7 +249,7 @@ impl State {
     }
 
     /// The batch's writes, at most one a row, tables in the order of their names.
-    pub fn take_writes(&mut self) -> Vec<(&'static Table, Vec<Change>)> {
+    pub fn take_writes(&mut self) -> Writes {
         let mut writes: BTreeMap<(&str, &str), (&'static Table, Vec<Change>)> = BTreeMap::new();
         for (address, before) in std::mem::take(&mut self.before) {
             let after = self.get(&address).flatten().cloned();

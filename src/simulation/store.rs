@@ -68,7 +68,7 @@ impl Line {
     fn check_times(&self, lanes: &[LaneCommit]) {
         let now = self.world.database_clock();
         let at = JOURNAL.columns.iter().position(|column| column.name == "at").unwrap_or_default();
-        let rows = lanes.iter().flat_map(|lane| &lane.writes).filter(|(table, _)| std::ptr::eq(*table, &JOURNAL));
+        let rows = lanes.iter().flat_map(|lane| lane.writes.iter()).filter(|(table, _)| std::ptr::eq(*table, &JOURNAL));
         let rows = rows.flat_map(|(_, changes)| changes).filter_map(|change| match change {
             Change::Insert(row) => Some(row),
             Change::Update { .. } | Change::Delete(_) => None,

@@ -47,7 +47,7 @@ pub(crate) fn in_lock_order(lanes: &[LaneCommit]) -> Result<Vec<&LaneCommit>, Er
 /// Brings the writes of all lanes together, by table.
 pub(crate) fn merge(lanes: &[LaneCommit]) -> Result<Vec<TableWrites<'_>>, Error> {
     let mut by_name = BTreeMap::new();
-    for (table, changes) in lanes.iter().flat_map(|lane| &lane.writes) {
+    for (table, changes) in lanes.iter().flat_map(|lane| lane.writes.iter()) {
         let writes = by_name.entry((table.schema, table.name)).or_insert_with(|| TableWrites {
             table,
             inserts: Vec::new(),

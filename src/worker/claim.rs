@@ -246,7 +246,7 @@ mod tests {
             incarnation: 1,
             last: None,
             relayed: Position::default(),
-            writes: Vec::new(),
+            writes: Arc::default(),
         };
         session.commit(&[commit]).await.unwrap();
         let mut shared = testing::shared(store);

@@ -107,7 +107,7 @@ mod tests {
             incarnation: 1,
             last: None,
             relayed: Position::default(),
-            writes: vec![(&SEEN, rows.map(Change::Insert).collect())],
+            writes: Arc::new(vec![(&SEEN, rows.map(Change::Insert).collect())]),
         };
         session.commit(&[commit]).await.unwrap();
         let (ending, end) = watch::channel(());

@@ -40,7 +40,7 @@ async fn commit(session: &mut dyn Session, batch: i64) {
         incarnation: 1,
         last: None,
         relayed: Position::default(),
-        writes: Vec::new(),
+        writes: Arc::default(),
     };
     session.commit(&[commit]).await.unwrap();
 }

@@ -224,7 +224,7 @@ pub fn batch(row: &LaneRow, writes: Vec<(&'static Table, Vec<Change>)>) -> LaneC
         incarnation: row.incarnation,
         last: row.last.clone(),
         relayed: Position { batch: row.fence.batch, index: 0 },
-        writes,
+        writes: Arc::new(writes),
     }
 }
 
