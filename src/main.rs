@@ -9,6 +9,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use seriatim::failure::Exit;
 
+/// Worlds live on small allocations, each of which dies soon.
+#[cfg(feature = "simulation")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match cli::run(cli::arguments::Cli::parse()) {
         Ok(exit) => exit.into(),

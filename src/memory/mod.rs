@@ -21,7 +21,7 @@ use crate::{
         ledger,
         record::LaneId,
         sabotage::{Safeguard, lacks},
-        table::{Row, Table, Want},
+        table::{Row, Table, Value, Want},
     },
     store::{
         Committed, Error, Forgotten, Kept, Replicated, Session, Standby, Store,
@@ -45,7 +45,7 @@ struct Data {
     commits: i64,
     /// How many of them the standby has; none if there is no standby.
     flushed: Option<i64>,
-    lanes: BTreeMap<LaneId, LaneRow>,
+    lanes: Arc<BTreeMap<LaneId, LaneRow>>,
     topics: BTreeMap<String, i32>,
     tables: Tables,
 }
@@ -61,7 +61,7 @@ impl MemoryStore {
             timeline: 1,
             commits: 0,
             flushed: None,
-            lanes: BTreeMap::new(),
+            lanes: Arc::default(),
             topics: BTreeMap::new(),
             tables: Tables::default(),
         };
@@ -97,6 +97,11 @@ impl MemoryStore {
     #[must_use]
     pub fn rows(&self, table: &Table) -> Vec<Row> {
         self.data().tables.all(table)
+    }
+
+    /// The first row of a table, in key order, that `find` finds something in.
+    pub(crate) fn find<T>(&self, table: &Table, find: impl FnMut(&[Value]) -> Option<T>) -> Option<T> {
+        self.data().tables.find(table, find)
     }
 
     fn data(&self) -> MutexGuard<'_, Data> {
@@ -151,7 +156,7 @@ impl Session for MemorySession {
     async fn claim(&mut self, lane: &LaneId, token: &str, owner: &str, start: i64) -> Result<(LaneRow, i64), Error> {
         self.statements += 4;
         let mut data = self.store.data();
-        let row = data.lanes.entry(lane.clone()).or_insert_with(|| LaneRow {
+        let row = Arc::make_mut(&mut data.lanes).entry(lane.clone()).or_insert_with(|| LaneRow {
             lane: lane.clone(),
             fence: Fence { next_offset: start, epoch: 0, token: String::new(), batch: 0 },
             incarnation: 1,
@@ -198,8 +203,9 @@ impl Session for MemorySession {
             return Err(Error::Retry("the second transaction has failed".to_owned()));
         }
         data.commits += 1;
+        let rows = Arc::make_mut(&mut data.lanes);
         for commit in sorted {
-            if let Some(row) = data.lanes.get_mut(&commit.lane) {
+            if let Some(row) = rows.get_mut(&commit.lane) {
                 row.fence.batch += 1;
                 row.fence.next_offset = commit.next_offset;
                 row.incarnation = commit.incarnation;

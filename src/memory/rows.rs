@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
+    sync::Arc,
 };
 
 use crate::{
@@ -21,11 +22,12 @@ use crate::{
 /// How many rows are looked at for each that may be deleted from the outbox, as in the other stores.
 const LOOKED_AT_PER_TRIMMED: usize = 16;
 
-type Rows = BTreeMap<Key, Row>;
+/// Keys and rows are shared with the snapshots that were taken of them.
+type Rows = BTreeMap<Arc<[Value]>, Arc<[Value]>>;
 
-/// All tables by schema and name.
+/// All tables by schema and name. A clone is a snapshot: it costs nothing until a table is written to.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tables(BTreeMap<(&'static str, &'static str), Rows>);
+pub(super) struct Tables(BTreeMap<(&'static str, &'static str), Arc<Rows>>);
 
 impl Tables {
     /// Reads what is wanted.
@@ -40,7 +42,7 @@ impl Tables {
                 Ok(distinct
                     .into_iter()
                     .flat_map(|key| self.beginning(table, key))
-                    .map(|(_, row)| row.clone())
+                    .map(|(_, row)| row.to_vec())
                     .collect())
             }
             Want::Scan { prefix, after, limit } => {
@@ -52,21 +54,26 @@ impl Tables {
                     }
                     _ => self.from(table, prefix, Bound::Included(prefix.as_slice())),
                 };
-                Ok(found.take(*limit).map(|(_, row)| row.clone()).collect())
+                Ok(found.take(*limit).map(|(_, row)| row.to_vec()).collect())
             }
         }
     }
 
     /// All rows of a table.
     pub(super) fn all(&self, table: &Table) -> Vec<Row> {
-        self.rows(table).into_iter().flat_map(BTreeMap::values).cloned().collect()
+        self.rows(table).into_iter().flat_map(BTreeMap::values).map(|row| row.to_vec()).collect()
+    }
+
+    /// The first row of a table that `find` finds something in.
+    pub(super) fn find<T>(&self, table: &Table, mut find: impl FnMut(&[Value]) -> Option<T>) -> Option<T> {
+        self.rows(table)?.values().find_map(|row| find(row))
     }
 
     /// Says what a database would say about rows that are not as the writer holds them to be.
     pub(super) fn check(&self, writes: &TableWrites<'_>) -> Result<(), Error> {
         let table = writes.table;
         let held = |cells: &[Value]| self.rows(table).and_then(|rows| rows.get(&cells[..table.key]));
-        let version = |row: &Row| match table.version.map(|place| &row[place]) {
+        let version = |row: &[Value]| match table.version.map(|place| &row[place]) {
             Some(Value::Int(version)) => Some(*version),
             _ => None,
         };
@@ -93,10 +100,10 @@ impl Tables {
     /// Writes what was checked.
     pub(super) fn apply(&mut self, writes: &TableWrites<'_>) {
         let width = writes.table.key;
-        let rows = self.0.entry((writes.table.schema, writes.table.name)).or_default();
+        let rows = Arc::make_mut(self.0.entry((writes.table.schema, writes.table.name)).or_default());
         let updates = writes.updates.iter().map(|(row, _)| row);
         for row in writes.inserts.iter().chain(updates) {
-            rows.insert(row[..width].to_vec(), row.to_vec());
+            rows.insert(row[..width].into(), (*row).into());
         }
         for key in &writes.deletes {
             rows.remove(*key);
@@ -108,7 +115,7 @@ impl Tables {
         let since = ledger::kept_since(table).expect("only what is kept for a time is forgotten");
         let since = table.columns.iter().position(|column| column.name == since).expect("it is a column of its table");
         let old = self.beginning(table, &[]).filter(|(_, row)| row[since] < Value::Time(kept.since));
-        let gone = old.take(usize::try_from(kept.rows_max).unwrap_or(0)).map(|(key, _)| key.clone()).collect();
+        let gone = old.take(usize::try_from(kept.rows_max).unwrap_or(0)).map(|(key, _)| Arc::clone(key)).collect();
         self.remove(table, gone)
     }
 
@@ -123,28 +130,32 @@ impl Tables {
         let limit = usize::try_from(limit).unwrap_or(0);
         let sender = vec![Value::Text(lane.topic.clone()), Value::Int(i64::from(lane.partition))];
         let last = [Value::Int(upto.batch), Value::Int(upto.index)];
-        let relayed = |key: &Key| key[2..] <= last[..];
+        let relayed = |key: &[Value]| key[2..] <= last[..];
         let looked_at = self.beginning(&ledger::OUTBOX, &sender).filter(|(key, _)| relayed(key));
-        let needed = |row: &Row| {
+        let needed = |row: &[Value]| {
             let (to_topic, to_partition, link_sequence) = (&row[4], &row[5], &row[6]);
-            let link = [to_topic, to_partition, &sender[0], &sender[1]].map(Clone::clone).to_vec();
-            let ours = || lanes.keys().any(|lane| Value::Text(lane.topic.clone()) == *to_topic);
-            match self.rows(&ledger::LINK_IN).and_then(|links| links.get(&link)) {
+            let link = [to_topic, to_partition, &sender[0], &sender[1]].map(Clone::clone);
+            let ours = || matches!(to_topic, Value::Text(topic) if lanes.keys().any(|lane| lane.topic == *topic));
+            match self.rows(&ledger::LINK_IN).and_then(|links| links.get(link.as_slice())) {
                 _ if *link_sequence == Value::Null => false,
                 Some(link_in) => link_in[4] < *link_sequence,
                 None => ours(),
             }
         };
         let looked_at = looked_at.take(limit.saturating_mul(LOOKED_AT_PER_TRIMMED));
-        let gone = looked_at.filter(|(_, row)| !needed(row)).take(limit).map(|(key, _)| key.clone()).collect();
+        let gone = looked_at.filter(|(_, row)| !needed(row)).take(limit).map(|(key, _)| Arc::clone(key)).collect();
         self.remove(&ledger::OUTBOX, gone)
     }
 
     fn rows(&self, table: &Table) -> Option<&Rows> {
-        self.0.get(&(table.schema, table.name))
+        self.0.get(&(table.schema, table.name)).map(AsRef::as_ref)
     }
 
-    fn beginning<'a>(&'a self, table: &Table, prefix: &'a [Value]) -> impl Iterator<Item = (&'a Key, &'a Row)> {
+    fn beginning<'a>(
+        &'a self,
+        table: &Table,
+        prefix: &'a [Value],
+    ) -> impl Iterator<Item = (&'a Arc<[Value]>, &'a [Value])> {
         self.from(table, prefix, Bound::Included(prefix))
     }
 
@@ -153,14 +164,18 @@ impl Tables {
         table: &Table,
         prefix: &'a [Value],
         start: Bound<&'a [Value]>,
-    ) -> impl Iterator<Item = (&'a Key, &'a Row)> {
+    ) -> impl Iterator<Item = (&'a Arc<[Value]>, &'a [Value])> {
         let rows = self.rows(table).into_iter();
         let rows = rows.flat_map(move |rows| rows.range::<[Value], _>((start, Bound::Unbounded)));
-        rows.take_while(move |(key, _)| key.starts_with(prefix))
+        rows.take_while(move |(key, _)| key.starts_with(prefix)).map(|(key, row)| (key, &**row))
     }
 
-    fn remove(&mut self, table: &Table, keys: Vec<Key>) -> u64 {
+    fn remove(&mut self, table: &Table, keys: Vec<Arc<[Value]>>) -> u64 {
+        if keys.is_empty() {
+            return 0;
+        }
         let Some(rows) = self.0.get_mut(&(table.schema, table.name)) else { return 0 };
+        let rows = Arc::make_mut(rows);
         keys.iter().filter(|key| rows.remove(*key).is_some()).count() as u64
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         ledger::{TIMER, Timer},
         record::LaneId,
         sabotage::{Safeguard, lacks},
-        table::{Row, Value, Want},
+        table::{Key, Want},
     },
     failpoint::{self, Point},
     store::{Error, Session},
@@ -90,8 +90,7 @@ pub(super) async fn claim(
         false => read_from,
     };
     let mut lane = Lane::new(row, now, shared.catalog.clone(), shared.limits.clone());
-    load_residents(&mut *session, &mut lane).await?;
-    let next_timer = first_timer(&mut *session, lane.id()).await?;
+    let next_timer = load_residents(&mut *session, &mut lane).await?;
     failpoint::reach(Point::LaneLoaded);
     Ok(Claimed { lane, read_from, verify, next_timer, halted })
 }
@@ -152,28 +151,25 @@ fn starting_point(row: &LaneRow, low: i64, high: i64) -> Result<(i64, Option<Las
     Ok((last.offset, Some(last)))
 }
 
-async fn load_residents(session: &mut dyn Session, lane: &mut Lane) -> Result<(), Error> {
+/// Reads what a lane knows whole, all tables at once: few rows are the rule. Says when its first timer is due.
+async fn load_residents(session: &mut dyn Session, lane: &mut Lane) -> Result<Option<i64>, Error> {
     let (tables, prefix) = lane.residents();
-    for table in tables {
-        let mut after = None;
-        loop {
-            let want = Want::Scan { prefix: prefix.clone(), after: after.take(), limit: PAGE_ROWS };
-            let rows: Vec<Row> = session.load(&[(table, want)]).await?.pop().unwrap_or_default();
-            let whole = rows.len() < PAGE_ROWS;
-            after = rows.last().map(|row| row[..table.key].to_vec());
+    let page = |after: Option<Key>, limit| Want::Scan { prefix: prefix.clone(), after, limit };
+    let mut wants: Vec<_> = tables.iter().map(|table| (*table, page(None, PAGE_ROWS))).collect();
+    wants.push((&TIMER, page(None, 1)));
+    let mut loaded = session.load(&wants).await?;
+    let timers = loaded.pop().unwrap_or_default();
+    for (table, mut rows) in tables.iter().copied().zip(loaded) {
+        let mut whole = rows.len() < PAGE_ROWS;
+        while !whole {
+            let after = rows.last().map(|row| row[..table.key].to_vec());
             lane.admit(table, rows);
-            if whole {
-                break;
-            }
+            rows = session.load(&[(table, page(after, PAGE_ROWS))]).await?.pop().unwrap_or_default();
+            whole = rows.len() < PAGE_ROWS;
         }
+        lane.admit(table, rows);
     }
-    Ok(())
-}
-
-async fn first_timer(session: &mut dyn Session, lane: &LaneId) -> Result<Option<i64>, Error> {
-    let prefix = vec![Value::text(&lane.topic), Value::Int(lane.partition.into())];
-    let rows = session.load(&[(&TIMER, Want::Scan { prefix, after: None, limit: 1 })]).await?;
-    Ok(rows.first().and_then(|rows| rows.first()).and_then(|row| Timer::read(row)).map(|timer| timer.due.0))
+    Ok(timers.first().and_then(|row| Timer::read(row)).map(|timer| timer.due.0))
 }
 
 #[cfg(test)]
