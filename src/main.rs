@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use seriatim::failure::Exit;
 
-/// Worlds live on small allocations, each of which dies soon.
-#[cfg(feature = "simulation")]
+/// Of the time of a busy worker the system's own takes a third.
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -39,7 +39,10 @@ fn placed(purchase: &str, sku: &str) -> Record {
         timestamp_ms: lane_world::BEGIN / 1000,
         key: Some(purchase.as_bytes().to_vec()),
         value: Some(data.to_string().into_bytes()),
-        headers: headers.iter().map(|(name, text)| (format!("ce_{name}"), Some(text.as_bytes().to_vec()))).collect(),
+        headers: headers
+            .iter()
+            .map(|(name, text)| (format!("ce_{name}").into(), Some(text.as_bytes().to_vec())))
+            .collect(),
     }
 }
 

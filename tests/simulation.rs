@@ -58,7 +58,7 @@ impl Scenario for Counting {
 }
 
 fn counted(number: i64, partitions: i32) -> Message {
-    let header = |name: &str, value: &str| (name.to_owned(), Some(value.as_bytes().to_vec()));
+    let header = |name: &str, value: &str| (seriatim::core::header::name(name), Some(value.as_bytes().to_vec()));
     let data: Json = json!({ "counter": "c", "delta": number });
     Message {
         position: Position::default(),

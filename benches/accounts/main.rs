@@ -23,6 +23,9 @@ use seriatim::{
     worker::{self, Environment},
 };
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 seriatim::table! {
     /// An account.
     main Account in "bank"."account" {

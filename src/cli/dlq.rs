@@ -73,7 +73,7 @@ async fn show(reader: &mut Reader, name: &LetterName, output: Output) -> anyhow:
     };
     let bytes = |bytes: &Option<Vec<u8>>| bytes.as_deref().map_or(Json::Null, shown::raw);
     let headers = header::from_text(&letter.headers);
-    let headers = headers.iter().map(|(name, value)| vec![name.as_str().into(), bytes(value)]).collect();
+    let headers = headers.iter().map(|(name, value)| vec![(**name).into(), bytes(value)]).collect();
     let parts = [
         ("topic", Part::Value(letter.topic.into())),
         ("partition", Part::Value(letter.partition.into())),

@@ -14,7 +14,7 @@ use super::{
     event::{Arrival, Digest, Event, SagaRef},
     fence::Position,
     handle::Failure,
-    header::{DIGEST, POSITION, SEQUENCE, TIMELINE},
+    header::{DIGEST, Name, POSITION, SEQUENCE, TIMELINE},
     lane::Lane,
     ledger::{LINK_OUT, LinkOut, OUTBOX, Timer},
     link::{Parts, chain},
@@ -258,8 +258,8 @@ impl Lane {
     }
 }
 
-pub(super) fn header(name: &str, value: impl Into<String>) -> (String, Option<Vec<u8>>) {
-    (name.to_owned(), Some(value.into().into_bytes()))
+pub(super) fn header(name: &'static str, value: impl Into<String>) -> (Name, Option<Vec<u8>>) {
+    (Name::Borrowed(name), Some(value.into().into_bytes()))
 }
 
 /// A UUID (version 8) that follows from its parts.

@@ -19,8 +19,38 @@ pub const DIGEST: &str = "seriatim_digest";
 /// Names the timeline of the database that a message was committed on, a decimal.
 pub const TIMELINE: &str = "seriatim_timeline";
 
+/// A header's name: for those that every record has no memory is asked.
+pub type Name = Cow<'static, str>;
+
 /// Headers in their order.
-pub type Headers = Vec<(String, Option<Vec<u8>>)>;
+pub type Headers = Vec<(Name, Option<Vec<u8>>)>;
+
+/// Names that are met again and again.
+const KNOWN: [&str; 17] = [
+    "ce_id",
+    "ce_source",
+    "ce_type",
+    "ce_specversion",
+    "ce_time",
+    "ce_entityseq",
+    "content-type",
+    "ce_causationid",
+    "ce_correlationid",
+    "ce_dataschema",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    POSITION,
+    SEQUENCE,
+    DIGEST,
+    TIMELINE,
+];
+
+/// A name as it is kept.
+#[must_use]
+pub fn name(text: &str) -> Name {
+    KNOWN.into_iter().find(|known| *known == text).map_or_else(|| Cow::Owned(text.to_owned()), Cow::Borrowed)
+}
 
 /// A value as it stands in the text.
 #[derive(Serialize)]
@@ -41,8 +71,7 @@ pub fn to_text(headers: &Headers) -> String {
             Some((_, Ok(text))) if !text.contains('\0') => Kept::Text(text),
             Some((bytes, _)) => Kept::Bytes { hex: hex(bytes) },
         };
-        let name =
-            if name.contains('\0') { name.replace('\0', "\u{fffd}").into() } else { Cow::Borrowed(name.as_str()) };
+        let name = if name.contains('\0') { name.replace('\0', "\u{fffd}").into() } else { Cow::Borrowed(&**name) };
         (name, value)
     });
     serde_json::to_string(&list.collect::<Vec<_>>()).expect("names and values are plain texts")
@@ -51,17 +80,16 @@ pub fn to_text(headers: &Headers) -> String {
 /// Headers out of their text; what does not fit is left out.
 #[must_use]
 pub fn from_text(text: &str) -> Headers {
-    let Ok(list) = serde_json::from_str::<Vec<(String, Json)>>(text) else { return Vec::new() };
+    let Ok(list) = serde_json::from_str::<Vec<(Cow<'_, str>, Json)>>(text) else { return Vec::new() };
     let bytes = |hex: &str| {
         (0..hex.len() / 2).filter_map(|at| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()).collect()
     };
-    list.into_iter()
-        .map(|(name, value)| match value {
-            Json::String(text) => (name, Some(text.into_bytes())),
-            Json::Object(object) => (name, object.get("hex").and_then(Json::as_str).map(bytes)),
-            Json::Null | Json::Bool(_) | Json::Number(_) | Json::Array(_) => (name, None),
-        })
-        .collect()
+    let read = |value| match value {
+        Json::String(text) => Some(text.into_bytes()),
+        Json::Object(object) => object.get("hex").and_then(Json::as_str).map(bytes),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Array(_) => None,
+    };
+    list.into_iter().map(|(text, value)| (name(&text), read(value))).collect()
 }
 
 #[cfg(test)]
@@ -70,8 +98,7 @@ mod tests {
 
     #[test]
     fn headers_come_back_as_they_were() {
-        let headers =
-            vec![("a".to_owned(), Some(b"x".to_vec())), ("b".to_owned(), None), ("a".to_owned(), Some(vec![0, 255]))];
+        let headers = vec![("a".into(), Some(b"x".to_vec())), ("b".into(), None), ("a".into(), Some(vec![0, 255]))];
         assert_eq!(from_text(&to_text(&headers)), headers);
     }
 }

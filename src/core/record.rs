@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::header::Headers;
+
 /// One partition of a home topic; the single writer of its entities.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneId {
@@ -29,7 +31,7 @@ pub struct Record {
     /// The record's value.
     pub value: Option<Vec<u8>>,
     /// Headers in their order; names may repeat, values may be absent.
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    pub headers: Headers,
 }
 
 impl Record {

@@ -26,14 +26,14 @@ pub struct Event {
 impl Event {
     /// In binary mode: the attributes are headers.
     pub fn binary(&self, partitions: i32) -> Message {
-        let mut headers = vec![("content-type".to_owned(), Some(b"application/json".to_vec()))];
-        headers.extend(self.attributes().map(|(name, value)| (format!("ce_{name}"), Some(value.into_bytes()))));
+        let mut headers = vec![("content-type".into(), Some(b"application/json".to_vec()))];
+        headers.extend(self.attributes().map(|(name, value)| (format!("ce_{name}").into(), Some(value.into_bytes()))));
         self.message(partitions, headers, self.data.to_string())
     }
 
     /// In structured mode: the attributes stand around the data.
     pub fn structured(&self, partitions: i32) -> Message {
-        let headers = vec![("content-type".to_owned(), Some(b"application/cloudevents+json".to_vec()))];
+        let headers = vec![("content-type".into(), Some(b"application/cloudevents+json".to_vec()))];
         let mut envelope: Map<String, Json> =
             self.attributes().map(|(name, value)| (name.to_owned(), value.into())).collect();
         envelope.insert("data".to_owned(), self.data.clone());

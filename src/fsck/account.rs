@@ -221,7 +221,7 @@ mod tests {
     }
 
     fn arrival(offset: i64, sequence: &str, email: &str) -> Arrival {
-        let header = |name: &str, value: &str| (name.to_owned(), Some(value.as_bytes().to_vec()));
+        let header = |name: &str, value: &str| (crate::core::header::name(name), Some(value.as_bytes().to_vec()));
         let mut headers = vec![
             header("ce_specversion", "1.0"),
             header("ce_id", "e"),

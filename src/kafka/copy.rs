@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 
-use crate::core::record::Record;
+use crate::core::{header, record::Record};
 
 /// Stands for a header's name that cannot be read; its value then cannot be reached either.
 const UNREADABLE: &str = "\u{fffd}";
@@ -22,14 +22,13 @@ pub(super) fn record_of(message: &BorrowedMessage<'_>) -> Record {
     }
 }
 
-fn headers_of<H: Headers>(headers: &H) -> Vec<(String, Option<Vec<u8>>)> {
+fn headers_of<H: Headers>(headers: &H) -> header::Headers {
     let copy = |at: usize| {
-        let header = headers.try_get(at)?;
-        Some((header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
+        let found = headers.try_get(at)?;
+        Some((header::name(found.key), found.value.map(<[u8]>::to_vec)))
     };
     // Reading changes nothing in the client, so a panic half-way leaves nothing broken behind.
-    let guarded =
-        |at| catch_unwind(AssertUnwindSafe(|| copy(at))).unwrap_or_else(|_| Some((UNREADABLE.to_owned(), None)));
+    let guarded = |at| catch_unwind(AssertUnwindSafe(|| copy(at))).unwrap_or_else(|_| Some((UNREADABLE.into(), None)));
     (0..headers.count()).map_while(guarded).collect()
 }
 
@@ -54,8 +53,8 @@ mod tests {
 
     #[test]
     fn an_unreadable_name_hides_only_its_own_header() {
-        let readable = ("a".to_owned(), Some(b"x".to_vec()));
-        assert_eq!(headers_of(&OneUnreadable), [readable.clone(), (UNREADABLE.to_owned(), None), readable]);
+        let readable = ("a".into(), Some(b"x".to_vec()));
+        assert_eq!(headers_of(&OneUnreadable), [readable.clone(), (UNREADABLE.into(), None), readable]);
     }
 
     #[test]
@@ -63,6 +62,6 @@ mod tests {
         let headers = OwnedHeaders::new()
             .insert(Header { key: "a", value: None::<&str> })
             .insert(Header { key: "a", value: Some("") });
-        assert_eq!(headers_of(&headers), [("a".to_owned(), None), ("a".to_owned(), Some(Vec::new()))]);
+        assert_eq!(headers_of(&headers), [("a".into(), None), ("a".into(), Some(Vec::new()))]);
     }
 }

@@ -94,7 +94,7 @@ pub fn record(dice: &mut Dice) -> (&'static str, Record) {
     attributes.extend(dice.one_in(2).then(|| ("entityseq", dice.of_these(&numbers).to_owned())));
     let mut headers = Vec::new();
     let mut value = if dice.one_in(3) {
-        headers.push(("content-type".to_owned(), Some(b"application/cloudevents+json; charset=utf-8".to_vec())));
+        headers.push(("content-type".into(), Some(b"application/cloudevents+json; charset=utf-8".to_vec())));
         let mut envelope = serde_json::Map::new();
         for (name, text) in &attributes {
             envelope.insert((*name).to_owned(), text.as_str().into());
@@ -102,14 +102,15 @@ pub fn record(dice: &mut Dice) -> (&'static str, Record) {
         envelope.insert("data".to_owned(), data);
         Json::Object(envelope).to_string().into_bytes()
     } else {
-        headers.extend(attributes.into_iter().map(|(name, text)| (format!("ce_{name}"), Some(text.into_bytes()))));
+        headers
+            .extend(attributes.into_iter().map(|(name, text)| (format!("ce_{name}").into(), Some(text.into_bytes()))));
         data.to_string().into_bytes()
     };
     if source.starts_with("/seriatim/") {
         let positions = ["purchases/0/1/0", "purchases/1/9/9", "purchases/9/1/0", "stock/0/1", "purchases/0/-1/0"];
-        headers.push(("seriatim_position".to_owned(), Some(dice.of_these(&positions).into())));
+        headers.push(("seriatim_position".into(), Some(dice.of_these(&positions).into())));
         let number = dice.of_these(&["1", "2", "3", "9223372036854775807", "0", "x"]);
-        headers.push(("seriatim_sequence".to_owned(), Some(number.into())));
+        headers.push(("seriatim_sequence".into(), Some(number.into())));
     }
     let mut key = key.into_bytes();
     if !dice.one_in(8) {
@@ -124,7 +125,7 @@ pub fn record(dice: &mut Dice) -> (&'static str, Record) {
     (topic, Record { offset: 0, timestamp_ms: 1_767_225_600_000, key, value, headers })
 }
 
-fn break_headers(dice: &mut Dice, headers: &mut Vec<(String, Option<Vec<u8>>)>) {
+fn break_headers(dice: &mut Dice, headers: &mut header::Headers) {
     if dice.one_in(4) {
         let at = dice.below(headers.len());
         if let Some(bytes) = headers.get_mut(at).and_then(|header| header.1.as_mut()) {
@@ -139,7 +140,8 @@ fn break_headers(dice: &mut Dice, headers: &mut Vec<(String, Option<Vec<u8>>)>) 
         headers.remove(dice.below(headers.len()));
     }
     if dice.one_in(2_000) {
-        headers.extend((0..100_000).map(|at| (format!("h{}", at % 7), (at % 3 > 0).then(|| vec![b'x'; at % 11]))));
+        headers
+            .extend((0..100_000).map(|at| (format!("h{}", at % 7).into(), (at % 3 > 0).then(|| vec![b'x'; at % 11]))));
     }
 }
 
@@ -239,7 +241,7 @@ pub fn replay() {
     let mut count = 0;
     for file in files.filter(|file| file.extension().is_some_and(|ending| ending == "json")) {
         let kept: Json = serde_json::from_slice(&fs::read(&file).expect("a regression")).expect("a regression is JSON");
-        let header = |header: &Json| (header[0].as_str().unwrap_or_default().to_owned(), unhex(&header[1]));
+        let header = |header: &Json| (header::name(header[0].as_str().unwrap_or_default()), unhex(&header[1]));
         let headers = kept["headers"].as_array().into_iter().flatten().map(header).collect();
         let (key, value) = (unhex(&kept["key"]), unhex(&kept["value"]));
         let partition = kept["partition"].as_i64().and_then(|partition| i32::try_from(partition).ok()).unwrap_or(0);

@@ -60,9 +60,9 @@ async fn a_record_comes_back_as_it_was_sent() {
         timestamp_ms: Some(1_700_000_000_123),
         key: Some(vec![0, 255]),
         headers: vec![
-            ("ce_id".to_owned(), Some(b"1".to_vec())),
-            ("twice".to_owned(), Some(Vec::new())),
-            ("twice".to_owned(), None),
+            ("ce_id".into(), Some(b"1".to_vec())),
+            ("twice".into(), Some(Vec::new())),
+            ("twice".into(), None),
         ],
         ..message(&home, "value")
     };

@@ -69,7 +69,7 @@ fn turns() -> impl Strategy<Value = Turn> {
 fn named(key: &str, id: &str, kind: &str, data: &Json) -> Record {
     let mut record = record(key, "/outside", None, kind, data);
     record.headers.retain(|(name, _)| name != "ce_id");
-    record.headers.push(("ce_id".to_owned(), Some(id.as_bytes().to_vec())));
+    record.headers.push(("ce_id".into(), Some(id.as_bytes().to_vec())));
     record
 }
 

@@ -40,7 +40,7 @@ impl Sent {
 
 /// A record of a tally.
 pub fn record(key: &str, source: &str, number: Option<i64>, kind: &str, data: &serde_json::Value) -> Record {
-    let header = |name: &str, value: &str| (name.to_owned(), Some(value.as_bytes().to_vec()));
+    let header = |name: &str, value: &str| (seriatim::core::header::name(name), Some(value.as_bytes().to_vec()));
     let id = format!("{key}-{}", number.unwrap_or_default());
     let mut headers = vec![
         header("ce_specversion", "1.0"),

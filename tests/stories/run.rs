@@ -192,7 +192,7 @@ impl Run<'_> {
                 data.insert(name.clone(), serde_json::from_str(value).unwrap_or_else(|_| Json::from(value.as_str())));
             }
         }
-        let header = |name: &str, value: String| (name.to_owned(), Some(value.into_bytes()));
+        let header = |name: &str, value: String| (seriatim::core::header::name(name), Some(value.into_bytes()));
         let mut headers = vec![
             header("ce_specversion", "1.0".to_owned()),
             header("ce_id", cell("id").unwrap_or_else(|| format!("e{}", self.ids))),

@@ -217,7 +217,7 @@ impl Traffic {
 
     fn record(&mut self, world: &World, key: &str, kind: &str, number: Option<i64>, data: &Json) -> Record {
         self.sent += 1;
-        let header = |name: &str, value: String| (name.to_owned(), Some(value.into_bytes()));
+        let header = |name: &str, value: String| (seriatim::core::header::name(name), Some(value.into_bytes()));
         let mut headers = vec![
             header("ce_specversion", "1.0".to_owned()),
             header("ce_id", format!("e{}", self.sent)),
