@@ -6,7 +6,7 @@
 //! Once an entity lacks something, its later events only say what they will need (it is `stalled`), so the
 //! number of rounds does not grow with the number of events. If the commit fails the lane is thrown away.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::{
     batch::{Alarm, Batch, Halt, Outcome},
@@ -95,10 +95,20 @@ pub enum Step {
     Decided(Box<Decided>),
 }
 
+/// The kind of a lane's entities.
+struct Kind(Arc<dyn AnyKind>);
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name())
+    }
+}
+
 /// A lane and all that it knows.
 #[derive(Debug)]
 pub struct Lane {
     pub(super) id: LaneId,
+    kind: Kind,
     pub(super) fence: Fence,
     pub(super) incarnation: i64,
     pub(super) catalog: Arc<Catalog>,
@@ -128,8 +138,10 @@ impl Lane {
     #[must_use]
     pub fn new(row: LaneRow, now: i64, catalog: Arc<Catalog>, limits: Arc<Limits>) -> Self {
         let saga_name = catalog.saga_at(&row.lane.topic).map(|saga| saga.name);
+        let kind = catalog.at(&row.lane.topic).expect("a lane is only opened for a home topic");
         Self {
             saga_name,
+            kind: Kind(Arc::clone(kind)),
             id: row.lane,
             fence: row.fence,
             incarnation: row.incarnation,
@@ -352,8 +364,8 @@ impl Lane {
         newer
     }
 
-    pub(super) fn kind(&self) -> Arc<dyn AnyKind> {
-        Arc::clone(self.catalog.at(&self.id.topic).expect("a lane is only opened for a home topic"))
+    pub(super) fn kind(&self) -> &dyn AnyKind {
+        &*self.kind.0
     }
 
     pub(super) fn count(&mut self, outcome: Outcome) {

@@ -93,6 +93,9 @@ impl Lane {
     /// behind the mark go: their range was given up.
     pub(super) fn release(&mut self, entity_id: &str, source: &str) {
         let Some(head) = self.batch.heads.get(entity_id) else { return };
+        if self.holds_nothing() {
+            return;
+        }
         let mut next = head.marks.taken(source).saturating_add(1);
         let mut run = Vec::new();
         let prefix = self.held_key(entity_id, source, []);
@@ -245,6 +248,11 @@ impl Lane {
         }
     }
 
+    /// Nearly always: then no key has to be made to look.
+    fn holds_nothing(&self) -> bool {
+        self.state.count(&HELD) == 0
+    }
+
     /// All held records of an entity, of one source or of all, in order.
     pub(super) fn held_of(&self, entity_id: &str, source: Option<&str>) -> Vec<Held> {
         let prefix = match source {
@@ -312,6 +320,9 @@ impl Lane {
 
     /// Whether a dead letter keeps its place at this number.
     pub(super) fn is_place(&self, event: &Event, number: i64) -> bool {
+        if self.holds_nothing() {
+            return false;
+        }
         let address = Address::new(&HELD, self.held_key(&event.entity_id, &event.source, [Value::Int(number)]));
         let held = self.state.get(&address).flatten().and_then(|row| Held::read(row));
         held.is_some_and(|held| held.place == 1)
@@ -320,7 +331,7 @@ impl Lane {
     /// An event that may close a gap will set free what is held behind it: what that needs is asked for now,
     /// all at once, and not anew for each run that comes free.
     pub(super) fn foresee(&mut self, event: &Event) {
-        let Some(number) = event.sequence else { return };
+        let Some(number) = event.sequence.filter(|_| !self.holds_nothing()) else { return };
         let prefix = self.held_key(&event.entity_id, &event.source, []);
         let first = self.state.scan(&HELD, &prefix).next().and_then(|(key, _)| key.last().cloned());
         let closes = first.is_some_and(|first| Value::Int(number) < first);
