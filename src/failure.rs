@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::config::Problems;
+use crate::{config::Problems, store};
 
 /// The exit codes of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,17 @@ pub struct Unreachable {
     /// What was tried and failed.
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// A store that does not answer is a service out of reach; anything else it says is final.
+#[must_use]
+pub fn unreachable(error: store::Error) -> anyhow::Error {
+    match error {
+        store::Error::Retry(_) | store::Error::Unknown(_) => {
+            Unreachable { service: "the database".to_owned(), source: Box::new(error) }.into()
+        }
+        store::Error::Rejected(_) | store::Error::Stop(_) => anyhow::Error::new(error),
+    }
 }
 
 #[cfg(test)]

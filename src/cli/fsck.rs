@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use seriatim::{
     broker::Broker,
     config::{Config, Need},
-    failure::{Exit, Unreachable},
+    failure::{Exit, Unreachable, unreachable},
     fsck::{self, Kept, Report},
     kafka::{Cluster, Log},
     shop,
@@ -18,7 +18,7 @@ use super::{
     arguments::{Fsck, Settings},
     block_on,
     print::{self, Output, Part},
-    run::{open, unreachable},
+    run::open,
 };
 
 /// Runs it and prints what was found.

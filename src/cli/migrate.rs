@@ -2,7 +2,7 @@
 
 use seriatim::{
     config::{Config, Need},
-    failure::Exit,
+    failure::{Exit, unreachable},
     shop::schema,
     store::open,
 };
@@ -10,7 +10,6 @@ use seriatim::{
 use super::{
     arguments::{Migrate, Settings},
     print,
-    run::unreachable,
 };
 
 /// Runs `migrate up`, `status` or `sql`.

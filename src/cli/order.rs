@@ -14,11 +14,11 @@ use seriatim::{
         rows::Micros,
         table::{Row, Value},
     },
-    failure::Exit,
+    failure::{Exit, unreachable},
     store::Error,
 };
 
-use super::{arguments::Change, reader::Reader, run::unreachable, shown};
+use super::{arguments::Change, reader::Reader, shown};
 
 /// Pause between two looks into the log: short against a worker's own pause between looks for orders.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);

@@ -7,15 +7,12 @@ use seriatim::{
         record::LaneId,
         table::{Key, Row, Table, Type, Value, Want},
     },
+    failure::unreachable,
     shop,
     store::Session,
 };
 
-use super::{
-    arguments::Settings,
-    run::{open, unreachable},
-    shown,
-};
+use super::{arguments::Settings, run::open, shown};
 
 /// Rows in one page of a scan.
 const PAGE_ROWS: usize = 500;

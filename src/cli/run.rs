@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use seriatim::{
     admin::{self, Health},
     config::{Config, Need},
-    failure::{Exit, Unreachable},
+    failure::{Exit, unreachable},
     shop, store, telemetry,
     worker::{self, Environment},
 };
@@ -67,14 +67,4 @@ async fn asked(mut stopped: watch::Receiver<bool>) {
 pub async fn open(config: &Config) -> anyhow::Result<Arc<dyn store::Store>> {
     let schema = shop::schema::schema(config.database.backend);
     store::open::open(&config.database, &schema).await.map_err(unreachable)
-}
-
-/// A store that does not answer is a service out of reach; anything else it says is final.
-pub fn unreachable(error: store::Error) -> anyhow::Error {
-    match error {
-        store::Error::Retry(_) | store::Error::Unknown(_) => {
-            Unreachable { service: "the database".to_owned(), source: Box::new(error) }.into()
-        }
-        store::Error::Rejected(_) | store::Error::Stop(_) => anyhow::Error::new(error),
-    }
 }

@@ -105,6 +105,8 @@ pub(super) struct Head {
     pub(super) marks: Marks,
     pub(super) version: i64,
     pub(super) exists: bool,
+    /// Its marks may stand in `stray`: it had no row of its own when the batch began.
+    pub(super) strayed: bool,
     pub(super) changed: bool,
 }
 

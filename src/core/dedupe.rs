@@ -246,6 +246,10 @@ impl Lane {
 
     /// Whether the entity's own rows are known; reads its head.
     pub(super) fn prepare(&mut self, entity_id: &str) -> bool {
+        if self.batch.heads.contains_key(entity_id) {
+            // It was known when its head was read.
+            return !self.batch.stalled.contains(entity_id);
+        }
         let main = Address::new(self.kind().main(), vec![Value::text(entity_id)]);
         let stray = || Address::new(&STRAY, vec![Value::text(self.kind().name()), Value::text(entity_id)]);
         let mut known = match self.state.get(&main) {
@@ -256,7 +260,7 @@ impl Lane {
         if let Some(saga) = self.saga_address(entity_id) {
             known &= self.state.has(&saga);
         }
-        if known && !self.batch.heads.contains_key(entity_id) {
+        if known {
             let head = self.read_head(&main, stray);
             self.batch.heads.insert(entity_id.to_owned(), head);
         }
@@ -273,10 +277,10 @@ impl Lane {
             let (Value::Int(version), Value::Text(text)) = (&row[at], &row[at + 2]) else {
                 panic!("the runtime's columns of {} do not fit", main.table.name)
             };
-            return Head { marks: marks(text), version: *version, exists: true, changed: false };
+            return Head { marks: marks(text), version: *version, exists: true, ..Head::default() };
         }
         let stray = self.state.get(&stray()).flatten().and_then(|row| Stray::read(row));
-        Head { marks: stray.map(|stray| marks(&stray.marks)).unwrap_or_default(), ..Head::default() }
+        Head { marks: stray.map(|stray| marks(&stray.marks)).unwrap_or_default(), strayed: true, ..Head::default() }
     }
 
     pub(super) fn saga_address(&self, entity_id: &str) -> Option<Address> {

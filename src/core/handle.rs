@@ -381,18 +381,24 @@ impl Lane {
             }
             let marks = serde_json::to_string(&head.marks).expect("marks are plain maps and numbers");
             let address = Address::new(main, vec![Value::text(&entity_id)]);
-            let stray = Address::new(&super::ledger::STRAY, vec![Value::text(name), Value::text(&entity_id)]);
             let row: Option<Row> = self.state.get(&address).flatten().cloned();
+            let (exists, numbers) = (row.is_some(), head.marks.have_numbers());
             if let Some(mut row) = row {
                 row[at] = Value::Int(head.version);
-                row[at + 2] = Value::Text(marks);
+                row[at + 2] = Value::text(&marks);
                 self.state.set(address, Some(row));
-                if matches!(self.state.get(&stray), Some(Some(_))) {
-                    self.state.set(stray, None);
-                }
-            } else if head.marks.have_numbers() && self.state.get(&stray).is_some() {
+            }
+            if !head.strayed {
+                continue;
+            }
+            let stray = Address::new(&super::ledger::STRAY, vec![Value::text(name), Value::text(&entity_id)]);
+            match self.state.get(&stray) {
+                Some(Some(_)) if exists => self.state.set(stray, None),
                 // Without numbers nothing would be kept but that the entity was heard of: ids are known elsewhere.
-                self.state.set(stray, Some(vec![Value::text(name), Value::text(&entity_id), Value::Text(marks)]));
+                Some(_) if !exists && numbers => {
+                    self.state.set(stray, Some(vec![Value::text(name), Value::text(&entity_id), Value::Text(marks)]));
+                }
+                _ => {}
             }
         }
     }

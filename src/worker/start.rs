@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     core::{catalog::Catalog, explore},
     failpoint::{self, Point},
-    failure::Unreachable,
+    failure::{Unreachable, unreachable},
     kafka::Cluster,
     store::{Session, Standby, Store},
     telemetry::Metrics,
@@ -93,8 +93,8 @@ pub async fn run_on(
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let settings = Arc::new(Settings::of(config, environment.owner));
-    let mut session = environment.store.session().await.context("opening the store")?;
-    let identity = session.identity().await?;
+    let mut session = environment.store.session().await.map_err(unreachable).context("opening the store")?;
+    let identity = session.identity().await.map_err(unreachable)?;
     if let Some(standby) = &settings.gate {
         check_gate(&mut *session, standby).await?;
     }

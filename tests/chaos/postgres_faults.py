@@ -155,7 +155,8 @@ def lose_commits(stage: Stage) -> Proof:
     primary = stage.cluster.primary
     standby = next(server for server in stage.cluster.servers if server is not primary)
     wire = stage.followed[primary.number]
-    wait_for("the standby to follow", 60, lambda: stage.number("select count(*) from pg_stat_replication") > 0)
+    # A standby made anew has the whole database to copy, and on a busy machine that takes its time.
+    wait_for("the standby to follow", 180, lambda: stage.number("select count(*) from pg_stat_replication") > 0)
     wire.refusing = True
     wire.cut()
     stage.wait_for_more(stage.taken, 100, 20)
