@@ -12,7 +12,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// How much one lane does in one transaction.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// Records at most. Default 2000: beyond it a batch gets slower, not cheaper.
+    /// Records at most. Default 1000: beyond it a batch gets slower, not cheaper.
     pub records_max: usize,
     /// Bytes of records at most. Default 4 MiB.
     pub bytes_max: usize,
@@ -24,7 +24,7 @@ impl Batch {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let mut area = reader.area("batch");
         Self {
-            records_max: area.count("records_max", 2_000, 1..=100_000),
+            records_max: area.count("records_max", 1_000, 1..=100_000),
             bytes_max: area.bytes("bytes_max", 4 << 20, 64 << 10..=256 << 20),
             // Longer than a second is no batching any more, it is a delay.
             wait: area.duration("wait", Duration::from_millis(2), Duration::ZERO..=SECOND),
@@ -35,14 +35,14 @@ impl Batch {
 /// The tasks that serve the lanes.
 #[derive(Clone, Debug)]
 pub struct Writers {
-    /// How many, each with connections of its own. Default: as many as there are cores.
+    /// How many, each with connections of its own. Default: two a core, so that one decides while another commits.
     pub count: usize,
 }
 
 impl Writers {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        Self { count: reader.area("writers").count("count", cores.min(256), 1..=256) }
+        Self { count: reader.area("writers").count("count", (2 * cores).min(256), 1..=256) }
     }
 }
 

@@ -19,9 +19,8 @@ pub(super) const FORGET: &str = "forget";
 
 impl Lane {
     /// Keeps all that a run wants.
-    pub(super) fn apply(&mut self, entity_id: &str, run: Run, origin: &Origin) {
-        let origin =
-            &Origin { correlation: run.correlation.clone().or_else(|| origin.correlation.clone()), ..origin.clone() };
+    pub(super) fn apply(&mut self, entity_id: &str, run: Run, origin: Origin) {
+        let origin = &Origin { correlation: run.correlation.or(origin.correlation), ..origin };
         for (address, cells) in run.changes {
             self.apply_row(entity_id, address, cells);
         }

@@ -2,8 +2,6 @@
 //! twice says the same twice: its id, its time, its bytes. Its partition and its number on the link are
 //! chosen here, with the commit, not when it is sent.
 
-use std::fmt::Write as _;
-
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
@@ -14,7 +12,7 @@ use super::{
     event::{Arrival, Digest, Event, SagaRef},
     fence::Position,
     handle::Failure,
-    header::{DIGEST, Name, POSITION, SEQUENCE, TIMELINE},
+    header::{DIGEST, Headers, Name, POSITION, SEQUENCE, TIMELINE},
     lane::Lane,
     ledger::{LINK_OUT, LinkOut, OUTBOX, Timer},
     link::{Parts, chain},
@@ -27,6 +25,10 @@ use super::{
     state::Address,
     table::Value,
 };
+
+/// Room for most messages' values and headers, so that memory is asked for once.
+const VALUE_BYTES_USUAL: usize = 256;
+const HEADERS_USUAL: usize = 16;
 
 /// What a message or timer comes from.
 #[derive(Clone, Debug)]
@@ -135,7 +137,8 @@ impl Lane {
             }
             data.insert("saga".to_owned(), saga.to_json());
         }
-        let value = Json::Object(data).to_string().into_bytes();
+        let mut value = Vec::with_capacity(VALUE_BYTES_USUAL);
+        serde_json::to_writer(&mut value, &Json::Object(data)).expect("a document is written into memory");
         if value.len() > self.limits.message_bytes_max {
             return Err(Failure::Poison(format!("message {message_type}: {} bytes are too large", value.len())));
         }
@@ -153,7 +156,8 @@ impl Lane {
             id = id_of(&[&id, &self.fence.token]);
         }
         *ordinal += 1;
-        let mut headers = vec![
+        let mut headers = Headers::with_capacity(HEADERS_USUAL);
+        headers.extend([
             header("ce_specversion", "1.0"),
             header("ce_id", id.as_str()),
             header("ce_source", format!("{OWN_SOURCE}{}", self.id.topic)),
@@ -161,7 +165,7 @@ impl Lane {
             header("ce_time", rfc3339(origin.time)),
             header("content-type", "application/json"),
             header("ce_causationid", origin.causation.as_str()),
-        ];
+        ]);
         if let Some(correlation) = saga.as_ref().or(origin.correlation.as_ref()) {
             headers.push(header("ce_correlationid", correlation.as_str()));
         }
@@ -281,8 +285,8 @@ pub(super) fn rfc3339(micros: i64) -> String {
 
 /// Bytes as hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
+    let mut text = String::with_capacity(2 * bytes.len());
+    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+    text
 }

@@ -119,7 +119,7 @@ impl Lane {
         };
         let note = if let Verdict::Refused(reason) = &run.verdict { Some(reason.clone()) } else { run.note.clone() };
         let begins = self.begins_something(&event.entity_id, &run);
-        self.apply(&event.entity_id, run, &Origin::of_event(self, arrival, event));
+        self.apply(&event.entity_id, run, Origin::of_event(self, arrival, event));
         let head = self.batch.heads.get_mut(&event.entity_id).expect("the head is loaded before its event is handled");
         let version = (outcome == Outcome::Applied).then(|| {
             head.version += 1;

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer as _};
 use serde_json::Value as Json;
 
 use super::emit::hex;
@@ -61,6 +61,9 @@ enum Kept<'a> {
     Bytes { hex: String },
 }
 
+/// Room for most messages' headers, so that memory is asked for once.
+const TEXT_BYTES_USUAL: usize = 768;
+
 /// The text that keeps headers.
 #[must_use]
 pub fn to_text(headers: &Headers) -> String {
@@ -74,7 +77,9 @@ pub fn to_text(headers: &Headers) -> String {
         let name = if name.contains('\0') { name.replace('\0', "\u{fffd}").into() } else { Cow::Borrowed(&**name) };
         (name, value)
     });
-    serde_json::to_string(&list.collect::<Vec<_>>()).expect("names and values are plain texts")
+    let mut text = Vec::with_capacity(TEXT_BYTES_USUAL);
+    serde_json::Serializer::new(&mut text).collect_seq(list).expect("names and values are plain texts");
+    String::from_utf8(text).expect("JSON is UTF-8")
 }
 
 /// Headers out of their text; what does not fit is left out.

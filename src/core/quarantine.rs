@@ -277,7 +277,7 @@ impl Lane {
         match self.run(entity_id, cause) {
             Ok(run) => {
                 let origin = Origin::of_timer(self, entity_id, &origin_name, time);
-                self.apply(entity_id, run, &origin);
+                self.apply(entity_id, run, origin);
             }
             Err(failure) => self.quarantine_timer(entity_id, (purpose, name, time), &failure),
         }
