@@ -1,6 +1,7 @@
-"""Runs the contenders against each other, in turns, and keeps what each run came to.
+"""Runs the contenders against each other, in turns, keeps what each run came to, and writes docs/benchmarks.md.
 
-    drive.py --rounds 5 --only throughput
+    drive.py --rounds 5                     everything
+    drive.py --rounds 1 --only throughput   one group; the others stay as they were measured last
 """
 
 from __future__ import annotations
@@ -8,47 +9,102 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import backlog
+import measures
+import report
+from ceiling import Ceiling
 from contender import Load, Ours, Stream, Textbook
 from services import Services
 
-EVENTS = 400_000
 TEXTBOOK_EVENTS = 30_000
+CEILING_SECONDS = 8
+PACE_SECONDS = 20
+GROUPS = ["throughput", "shapes", "ceiling", "pace", "restart", "million"]
+
+
+class Bench:
+    """All measurements, and what they came to so far."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given = given
+        self.services = Services.running()
+        examples = given.binaries / "examples"
+        self.load = Load(examples / "load")
+        self.ours, self.plain = Ours(examples / "accounts"), Ours(examples / "accounts", journaled=False)
+        self.textbook = Textbook(examples / "textbook")
+        self.results: dict[str, Any] = json.loads(given.results.read_text()) if given.results.exists() else {}
+
+    def keep(self, group: str, name: str, number: int, numbers: dict[str, Any]) -> None:
+        """Adds a run to those of its group; the first round begins anew."""
+        runs = self.results.setdefault(group, {})
+        runs[name] = [*(runs.get(name, []) if number > 1 else []), numbers]
+        shown = "  ".join(f"{key} {value:,.1f}" for key, value in numbers.items() if isinstance(value, float))
+        print(f"round {number}  {group:10}  {name:22}  {shown}", flush=True)
+        self.given.results.write_text(json.dumps(self.results, indent=1))
+
+    def backlogs(self, group: str, contenders: dict[str, tuple[Ours | Textbook, Stream]]) -> None:
+        for number in range(1, self.given.rounds + 1):
+            for name, (contender, stream) in contenders.items():
+                run = backlog.run(self.services, self.load, contender, stream)
+                self.keep(group, name, number, run.numbers())
+
+    def throughput(self) -> None:
+        ids, sequences = Stream(self.given.events), Stream(self.given.events, sequenced=True)
+        self.backlogs(
+            "throughput",
+            {
+                "textbook": (self.textbook, Stream(TEXTBOOK_EVENTS)),
+                "ids": (self.ours, ids),
+                "ids, no journal": (self.plain, ids),
+                "sequences": (self.ours, sequences),
+                "sequences, no journal": (self.plain, sequences),
+            },
+        )
+
+    def shapes(self) -> None:
+        shapes = ["uniform", "one", "zipf", "lopsided"]
+        streams = {shape: Stream(self.given.events, shape=shape, sequenced=True) for shape in shapes}
+        self.backlogs("shapes", {shape: (self.plain, stream) for shape, stream in streams.items()})
+
+    def ceiling(self) -> None:
+        for number in range(1, self.given.rounds + 1):
+            for name in ["ids", "ids, no journal", "sequences", "sequences, no journal"]:
+                ceiling = Ceiling(self.given.binaries / "seriatim", name.startswith("ids"), "no journal" not in name)
+                self.keep("ceiling", name, number, ceiling.run(self.services, CEILING_SECONDS))
+
+    def pace(self) -> None:
+        runs = self.results["throughput"]["sequences"]
+        rate = sorted(run["events_per_second"] for run in runs)[len(runs) // 2] / 2
+        for number in range(1, self.given.rounds + 1):
+            told = measures.pace(self.services, self.load, self.ours, rate, PACE_SECONDS)
+            flat = {f"{what}_{share}": value for what, shares in told.items() for share, value in shares.items()}
+            self.keep("pace", "half", number, {"rate": rate} | flat)
+
+    def restart(self) -> None:
+        stream = Stream(2 * self.given.events, sequenced=True)
+        for number in range(1, self.given.rounds + 1):
+            self.keep("restart", "kill", number, measures.restart(self.services, self.load, self.ours, stream))
+
+    def million(self) -> None:
+        run = backlog.run(self.services, self.load, self.ours, Stream(1_000_000, sequenced=True))
+        self.keep("million", "sequences", 1, run.numbers())
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--binaries", type=Path, required=True)
     arguments.add_argument("--results", type=Path, required=True)
+    arguments.add_argument("--docs", type=Path, required=True)
     arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--events", type=int, default=EVENTS)
-    arguments.add_argument("--only", action="append")
+    arguments.add_argument("--events", type=int, default=400_000)
+    arguments.add_argument("--only", action="append", choices=GROUPS)
     given = arguments.parse_args()
-    services, load = Services.running(), Load(given.binaries / "load")
-    ours, plain = Ours(given.binaries / "accounts"), Ours(given.binaries / "accounts", journaled=False)
-    ids, sequences = Stream(given.events), Stream(given.events, sequenced=True)
-    contenders: dict[str, tuple[Ours | Textbook, Stream]] = {
-        "textbook": (Textbook(given.binaries / "textbook"), Stream(TEXTBOOK_EVENTS)),
-        "ids": (ours, ids),
-        "ids, no journal": (plain, ids),
-        "sequences": (ours, sequences),
-        "sequences, no journal": (plain, sequences),
-    }
-    results: dict[str, list[dict[str, float]]] = {}
-    for number in range(1, given.rounds + 1):
-        for name, (contender, stream) in contenders.items():
-            if given.only and name not in given.only:
-                continue
-            run = backlog.run(services, load, contender, stream)
-            results.setdefault(name, []).append(run.numbers())
-            print(
-                f"round {number}  {name:24} {run.events_per_second:9,.0f} events/s  us/event: broker {run.broker_us:5.1f}"
-                f"  postgres {run.postgres_us:5.1f}  worker {run.worker_us:5.1f}  {run.resident_mib:4.0f} MiB"
-                f"  first after {run.first_seconds:.2f} s  repeated {run.repeated:.0f}",
-                flush=True,
-            )
-    given.results.write_text(json.dumps(results, indent=1))
+    bench = Bench(given)
+    for group in given.only or GROUPS:
+        getattr(bench, group)()
+    given.docs.write_text(report.page(bench.results))
 
 
 if __name__ == "__main__":

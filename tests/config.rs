@@ -269,6 +269,6 @@ fn the_page_on_configuration_lists_every_setting_with_its_default() {
     let mut known: BTreeMap<String, String> =
         settings(&[], &[]).into_iter().map(|(key, (value, _))| (key, value)).collect();
     // As many as this machine has.
-    known.insert("writers.count".to_owned(), "cores".to_owned());
+    known.insert("writers.count".to_owned(), "2 × cores".to_owned());
     assert_eq!(told, known);
 }

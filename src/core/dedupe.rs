@@ -283,6 +283,36 @@ impl Lane {
         Head { marks: stray.map(|stray| marks(&stray.marks)).unwrap_or_default(), strayed: true, ..Head::default() }
     }
 
+    /// Puts the runtime's columns into the main rows of the entities that the batch has moved.
+    pub(super) fn settle_heads(&mut self) {
+        let main = self.kind().main();
+        let at = main.version.expect("a main table has the runtime's columns");
+        let name = self.kind().name();
+        for (entity_id, head) in std::mem::take(&mut self.batch.heads) {
+            if !head.changed {
+                continue;
+            }
+            let marks = serde_json::to_string(&head.marks).expect("marks are plain maps and numbers");
+            let address = Address::new(main, vec![Value::text(&entity_id)]);
+            let exists = self.state.change(&address, |row| {
+                row[at] = Value::Int(head.version);
+                row[at + 2] = Value::text(&marks);
+            });
+            if !head.strayed {
+                continue;
+            }
+            let stray = Address::new(&STRAY, vec![Value::text(name), Value::text(&entity_id)]);
+            match self.state.get(&stray) {
+                Some(Some(_)) if exists => self.state.set(stray, None),
+                // Without numbers nothing would be kept but that the entity was heard of: ids are known elsewhere.
+                Some(_) if !exists && head.marks.have_numbers() => {
+                    self.state.set(stray, Some(vec![Value::text(name), Value::text(&entity_id), Value::Text(marks)]));
+                }
+                _ => {}
+            }
+        }
+    }
+
     pub(super) fn saga_address(&self, entity_id: &str) -> Option<Address> {
         let name = self.saga_name?;
         Some(Address::new(&SAGA, vec![Value::text(name), Value::text(entity_id)]))

@@ -20,7 +20,7 @@ use super::{
     rows::{Micros, Rows},
     saga::{Action, Definition, Instance, Reaction, Signal, ignored},
     state::Address,
-    table::{Row, Value},
+    table::Value,
 };
 
 /// Whether an event comes in its turn, or after its number or id was taken already.
@@ -368,38 +368,5 @@ impl Lane {
         };
         self.batch.journal += 1;
         self.state.append(&super::ledger::JOURNAL, row.into_row());
-    }
-
-    /// Puts the runtime's columns into the main rows of the entities that the batch has moved.
-    pub(super) fn settle_heads(&mut self) {
-        let main = self.kind().main();
-        let at = main.version.expect("a main table has the runtime's columns");
-        let name = self.kind().name();
-        for (entity_id, head) in std::mem::take(&mut self.batch.heads) {
-            if !head.changed {
-                continue;
-            }
-            let marks = serde_json::to_string(&head.marks).expect("marks are plain maps and numbers");
-            let address = Address::new(main, vec![Value::text(&entity_id)]);
-            let row: Option<Row> = self.state.get(&address).flatten().cloned();
-            let (exists, numbers) = (row.is_some(), head.marks.have_numbers());
-            if let Some(mut row) = row {
-                row[at] = Value::Int(head.version);
-                row[at + 2] = Value::text(&marks);
-                self.state.set(address, Some(row));
-            }
-            if !head.strayed {
-                continue;
-            }
-            let stray = Address::new(&super::ledger::STRAY, vec![Value::text(name), Value::text(&entity_id)]);
-            match self.state.get(&stray) {
-                Some(Some(_)) if exists => self.state.set(stray, None),
-                // Without numbers nothing would be kept but that the entity was heard of: ids are known elsewhere.
-                Some(_) if !exists && numbers => {
-                    self.state.set(stray, Some(vec![Value::text(name), Value::text(&entity_id), Value::Text(marks)]));
-                }
-                _ => {}
-            }
-        }
     }
 }

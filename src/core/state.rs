@@ -9,6 +9,7 @@ use std::{
     cell::RefCell,
     cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 use super::{
@@ -77,16 +78,19 @@ pub enum Need {
     Page(Address, usize),
 }
 
+/// A row that is there or not. Shared with what it was before the batch, so that only what is changed is copied.
+type Known = Option<Arc<Row>>;
+
 /// Rows known to a lane.
 #[derive(Debug, Default)]
 pub struct State {
-    resident: BTreeMap<&'static str, BTreeMap<Key, Row>>,
-    young: BTreeMap<Address, Option<Row>>,
-    old: BTreeMap<Address, Option<Row>>,
-    passing: BTreeMap<Address, Option<Row>>,
+    resident: BTreeMap<&'static str, BTreeMap<Key, Arc<Row>>>,
+    young: BTreeMap<Address, Known>,
+    old: BTreeMap<Address, Known>,
+    passing: BTreeMap<Address, Known>,
     /// Answers to the batch's `Prior` and `Page` needs.
     answers: BTreeMap<Need, Vec<Row>>,
-    before: BTreeMap<Address, Option<Row>>,
+    before: BTreeMap<Address, Known>,
     appended: BTreeMap<&'static str, (&'static Table, Vec<Row>)>,
     needs: RefCell<BTreeSet<Need>>,
 }
@@ -104,14 +108,25 @@ impl State {
     #[must_use]
     pub fn get(&self, address: &Address) -> Option<Option<&Row>> {
         if is_resident(address.table) {
-            return Some(self.resident.get(address.table.name).and_then(|rows| rows.get(&address.key)));
+            let rows = self.resident.get(address.table.name);
+            return Some(rows.and_then(|rows| rows.get(&address.key)).map(AsRef::as_ref));
         }
-        let known = if is_passing(address.table) {
-            self.passing.get(address)
-        } else {
-            self.young.get(address).or_else(|| self.old.get(address))
-        };
-        known.map(Option::as_ref)
+        self.cached(address).map(Option::as_deref)
+    }
+
+    fn cached(&self, address: &Address) -> Option<&Known> {
+        if is_passing(address.table) {
+            return self.passing.get(address);
+        }
+        self.young.get(address).or_else(|| self.old.get(address))
+    }
+
+    /// As [`State::get`], to be kept.
+    fn shared(&self, address: &Address) -> Option<Known> {
+        if is_resident(address.table) {
+            return Some(self.resident.get(address.table.name).and_then(|rows| rows.get(&address.key)).cloned());
+        }
+        self.cached(address).cloned()
     }
 
     /// Whether a row is known, there or not; if it is unknown the need is noted.
@@ -187,16 +202,12 @@ impl State {
 
     /// Takes in a row as the database holds it; `None` for one that it has not.
     pub fn admit(&mut self, address: Address, row: Option<Row>) {
-        if is_resident(address.table) {
-            if let Some(row) = row {
-                self.resident.entry(address.table.name).or_default().insert(address.key, row);
-            }
-        } else {
-            self.cache(address, row);
+        if row.is_some() || !is_resident(address.table) {
+            self.put(address, row.map(Arc::new));
         }
     }
 
-    fn cache(&mut self, address: Address, row: Option<Row>) {
+    fn cache(&mut self, address: Address, row: Known) {
         let rows = if is_passing(address.table) { &mut self.passing } else { &mut self.young };
         rows.insert(address, row);
     }
@@ -205,7 +216,8 @@ impl State {
     pub fn scan<'a>(&'a self, table: &'static Table, prefix: &'a [Value]) -> impl Iterator<Item = (&'a Key, &'a Row)> {
         debug_assert!(is_resident(table), "only resident tables are known whole");
         let rows = self.resident.get(table.name).into_iter();
-        rows.flat_map(move |rows| rows.range(prefix.to_vec()..).take_while(move |(key, _)| key.starts_with(prefix)))
+        let range = move |rows: &'a BTreeMap<Key, Arc<Row>>| rows.range(prefix.to_vec()..);
+        rows.flat_map(range).take_while(move |(key, _)| key.starts_with(prefix)).map(|(key, row)| (key, row.as_ref()))
     }
 
     /// How many rows of a resident table there are.
@@ -216,14 +228,36 @@ impl State {
 
     /// Writes a row, or removes it. What it was before must be known.
     pub fn set(&mut self, address: Address, row: Option<Row>) {
-        if !self.before.contains_key(&address) {
-            let before = self.get(&address).expect("a row is known before it is written").cloned();
-            self.before.insert(address.clone(), before);
-        }
-        self.put(address, row);
+        self.note_before(&address);
+        self.put(address, row.map(Arc::new));
     }
 
-    fn put(&mut self, address: Address, row: Option<Row>) {
+    /// Changes cells of a row, if it is there. Says whether it is.
+    pub fn change(&mut self, address: &Address, change: impl FnOnce(&mut Row)) -> bool {
+        debug_assert!(!is_resident(address.table), "resident rows are written whole");
+        let Some(Some(mut row)) = self.shared(address) else { return false };
+        self.note_before(address);
+        // Taken out meanwhile: a row that the batch has changed before is not copied again.
+        let rows = if is_passing(address.table) { &mut self.passing } else { &mut self.young };
+        if let Some(place) = rows.get_mut(address) {
+            *place = None;
+            change(Arc::make_mut(&mut row));
+            *place = Some(row);
+        } else {
+            change(Arc::make_mut(&mut row));
+            rows.insert(address.clone(), Some(row));
+        }
+        true
+    }
+
+    fn note_before(&mut self, address: &Address) {
+        if !self.before.contains_key(address) {
+            let before = self.shared(address).expect("a row is known before it is written");
+            self.before.insert(address.clone(), before);
+        }
+    }
+
+    fn put(&mut self, address: Address, row: Known) {
         if is_resident(address.table) {
             let rows = self.resident.entry(address.table.name).or_default();
             match row {
@@ -252,16 +286,16 @@ impl State {
     pub fn take_writes(&mut self) -> Writes {
         let mut writes: BTreeMap<(&str, &str), (&'static Table, Vec<Change>)> = BTreeMap::new();
         for (address, before) in std::mem::take(&mut self.before) {
-            let after = self.get(&address).flatten().cloned();
+            let after = self.get(&address).flatten();
             let change = match (before, after) {
                 (None, None) => continue,
-                (None, Some(row)) => Change::Insert(row),
+                (None, Some(row)) => Change::Insert(row.clone()),
                 (Some(_), None) => Change::Delete(address.key),
-                (Some(before), Some(row)) if before == row => continue,
+                (Some(before), Some(row)) if *before == *row => continue,
                 (Some(before), Some(row)) => {
                     let version = address.table.version.map(|at| &before[at]);
                     let expected_version = if let Some(Value::Int(version)) = version { Some(*version) } else { None };
-                    Change::Update { row, expected_version }
+                    Change::Update { row: row.clone(), expected_version }
                 }
             };
             let slot = (address.table.schema, address.table.name);

@@ -1,0 +1,181 @@
+"""Writes what was measured as a page: medians with their spread, ratios, and what was to be reached."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+Runs = list[dict[str, float]]
+
+HEAD = """# Benchmarks
+
+What the worker does beside what one would write from the textbook, and beside what the database alone can do. Everything runs on one machine: brokers, database, worker. The figures are worth something as ratios; each is the median of {rounds} runs in turns, with the lowest and the highest.
+
+    dev/bench
+
+{machine}. PostgreSQL {postgres} with fsync and synchronous_commit on, one Apache Kafka broker, acks=all. Events of 300 bytes, 10,000 accounts, 4 partitions. Each event changes an account's balance and sends one message. After each run tables and messages are compared with the stream: each movement once, each message in its place. A run that fails that ends the benchmark.
+
+**textbook**: `StreamConsumer` and sqlx, one transaction an event (insert into processed, select for update, update, insert into outbox), four connections, and a relay that polls with skip locked: `benches/textbook`. **ids**: events that are known by their ids, a row each. **sequences**: events that carry `ce_entityseq`. With a journal row an event, if not said otherwise. The rate is that of a backlog, from the first event committed to the last message that can be read.
+"""
+
+TARGETS: list[tuple[str, str, float, float]] = [
+    ("ids", "events/s over textbook, id mode", 9, 15),
+    ("sequences", "events/s over textbook, sequence mode, journaled", 12, 20),
+    ("sequences, no journal", "events/s over textbook, sequence mode, no journal", 15, 25),
+]
+
+
+def spread(runs: Runs, key: str, form: str = "{:,.0f}") -> str:
+    values = sorted(run[key] for run in runs)
+    middle = form.format(median(values))
+    return middle if len(values) == 1 else f"{middle} ({form.format(values[0])}–{form.format(values[-1])})"
+
+
+def middle(runs: Runs, key: str = "events_per_second") -> float:
+    return median(run[key] for run in runs)
+
+
+def throughput(results: dict[str, Any]) -> str:
+    lines = [
+        "## Throughput",
+        "",
+        "| | events/s | over textbook | broker µs | PostgreSQL µs | worker µs | resident MiB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    base = middle(results["textbook"])
+    for name, runs in results.items():
+        times = middle(runs) / base
+        spent = [spread(runs, key, "{:.1f}") for key in ("broker_us", "postgres_us", "worker_us")]
+        rate, memory = spread(runs, "events_per_second"), spread(runs, "resident_mib")
+        lines.append(f"| {name} | {rate} | {times:.1f} | {' | '.join(spent)} | {memory} |")
+    return "\n".join([*lines, "", "µs: of CPU an event, of the two seconds that two cores have each second."])
+
+
+def ceiling(results: dict[str, Any], reached: dict[str, Any]) -> str:
+    lines = [
+        "## The database alone",
+        "",
+        "The same rows in the same tables, set-based, from arrays that lie ready in the database: pgbench, no Kafka.",
+        "",
+        "| | one connection | four connections | share that the worker reaches, Kafka in and out included |",
+        "|---|---|---|---|",
+    ]
+    for name, runs in results.items():
+        best = max(middle(runs, "connections_1"), middle(runs, "connections_4"))
+        share = f"{middle(reached[name]) / best:.0%}" if name in reached else "–"
+        both = " | ".join(spread(runs, key) for key in ("connections_1", "connections_4"))
+        lines.append(f"| {name} | {both} | {share} |")
+    return "\n".join(lines)
+
+
+def shapes(results: dict[str, Any]) -> str:
+    names = {"uniform": "uniform", "one": "one account alone", "zipf": "Zipf 1.2", "lopsided": "80 % in one partition"}
+    lines = ["## Shapes", "", "Sequences, no journal.", "", "| | events/s | over uniform |", "|---|---|---|"]
+    base = middle(results["uniform"])
+    for name, runs in results.items():
+        lines.append(f"| {names[name]} | {spread(runs, 'events_per_second')} | {middle(runs) / base:.2f} |")
+    return "\n".join(lines)
+
+
+def pace(results: dict[str, Any]) -> str:
+    runs = results["half"]
+    lines = [
+        "## Latency",
+        "",
+        f"Open loop at {runs[0]['rate']:,.0f} events/s, half of the rate above (sequences, journal), measured from the moment for which each event was meant. Commits are seen by a look at the lanes' rows each millisecond.",
+        "",
+        "| | p50 ms | p99 ms |",
+        "|---|---|---|",
+    ]
+    for what, words in {"committed_ms": "in → committed", "visible_ms": "committed → visible in Kafka"}.items():
+        cells = " | ".join(spread(runs, f"{what}_{share}", "{:.1f}") for share in ("p50", "p99"))
+        lines.append(f"| {words} | {cells} |")
+    return "\n".join(lines)
+
+
+def crash(results: dict[str, Any], started: Runs) -> str:
+    runs = results["kill"]
+    return "\n".join(
+        [
+            "## Start and crash",
+            "",
+            f"From the start of the process to the first event committed: {spread(started, 'first_seconds', '{:.2f}')} s, migrations included.",
+            "",
+            f"From `kill -9` to nine tenths of the rate before, the group's session timeout aside: {spread(runs, 'seconds', '{:.2f}')} s. Messages that came again: {spread(runs, 'repeated')}; no event was taken twice.",
+        ]
+    )
+
+
+def million(results: dict[str, Any]) -> str:
+    memory = spread(results["sequences"], "resident_mib")
+    return f"## Memory\n\nResident at most while a million records lay behind: {memory} MiB."
+
+
+def targets(results: dict[str, Any]) -> str:
+    """Each measure beside what it must reach and what it aims at."""
+    runs = results["throughput"]
+    base = middle(runs["textbook"])
+    lines = ["## What was to be reached", "", "| measure | must | aim | measured |", "|---|---|---|---|"]
+
+    def line(measure: str, must: str, aim: str, value: Callable[[], str]) -> None:
+        try:
+            lines.append(f"| {measure} | {must} | {aim} | {value()} |")
+        except KeyError:  # its group was not measured
+            lines.append(f"| {measure} | {must} | {aim} | – |")
+
+    for name, measure, must, aim in TARGETS:
+        line(measure, f"{must:g}", f"{aim:g}", lambda name=name: f"{middle(runs[name]) / base:.1f}")
+
+    def share() -> str:
+        told = []
+        for name, alone in results["ceiling"].items():
+            best = max(middle(alone, "connections_1"), middle(alone, "connections_4"))
+            told.append(f"{name}: {middle(runs[name]) / best:.0%}")
+        return "; ".join(told)
+
+    line("share of the ceiling, Kafka in and out included", "40 %", "60 %", share)
+    shape = lambda name: middle(results["shapes"][name]) / middle(results["shapes"]["uniform"])
+    line("all events on one entity, over uniform", "0.7", "1.5", lambda: f"{shape('one'):.2f}")
+    line("Zipf 1.2 over uniform", "1.0", "1.5", lambda: f"{shape('zipf'):.2f}")
+    line("one partition with 80 % of the load, over uniform", "0.6", "0.9", lambda: f"{shape('lopsided'):.2f}")
+    both = lambda what: " / ".join(f"{middle(results['pace']['half'], f'{what}_ms_{at}'):.1f}" for at in ("p50", "p99"))
+    line("in → committed at half of the own maximum, p50 / p99", "15 / 60 ms", "5 / 25 ms", lambda: f"{both('committed')} ms")
+    line("committed → visible in Kafka, p50 / p99", "5 / 25 ms", "2 / 10 ms", lambda: f"{both('visible')} ms")
+    line("worker CPU an event", "12 µs", "5 µs", lambda: f"{middle(runs['sequences, no journal'], 'worker_us'):.1f} µs")
+    line(
+        "resident memory with a million records behind",
+        "200 MB",
+        "100 MB",
+        lambda: f"{middle(results['million']['sequences'], 'resident_mib') * 1.048576:.0f} MB",
+    )
+    line("kill −9 to 90 % of rate, session timeout aside", "2 s", "0.5 s", lambda: f"{middle(results['restart']['kill'], 'seconds'):.2f} s")
+    line("start of the process to first event committed", "1 s", "0.3 s", lambda: f"{middle(runs['sequences'], 'first_seconds'):.2f} s")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    memory = int(re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())[1]) >> 20  # type: ignore[index]
+    return f"{os.cpu_count()} cores ({model[1] if model else platform.machine()}), {memory} GiB, Linux {platform.release().split('-')[0]}"
+
+
+def page(results: dict[str, Any]) -> str:
+    rounds = max(len(runs) for runs in results["throughput"].values())
+    version = subprocess.run(["psql", "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
+    parts = [HEAD.format(rounds=rounds, machine=machine(), postgres=version), targets(results)]
+    parts.append(throughput(results["throughput"]))
+    if "ceiling" in results:
+        parts.append(ceiling(results["ceiling"], results["throughput"]))
+    parts += [write(results[group]) for group, write in {"shapes": shapes, "pace": pace}.items() if group in results]
+    if "restart" in results:
+        parts.append(crash(results["restart"], results["throughput"]["sequences"]))
+    if "million" in results:
+        parts.append(million(results["million"]))
+    levers = Path(__file__).parent / "levers.md"
+    return "\n\n".join([part.strip() for part in [*parts, levers.read_text()]]) + "\n"
