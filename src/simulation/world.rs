@@ -75,6 +75,7 @@ pub(super) struct World {
     /// Every record that is written outside of the home topics is told here, for who answers it.
     outside: UnboundedSender<(LaneId, Record)>,
     keeps_snapshots: bool,
+    traced: bool,
     /// Only a standby's state is gone back to, and nothing is sent before that one has it.
     gate: bool,
     /// The database's clock jumps at some time.
@@ -105,7 +106,7 @@ impl World {
         let clock = Arc::clone(&inner);
         let store = MemoryStore::new("simulated", move || micros(began) + lock(&clock).outages.skew);
         let keeps_snapshots = plan.strikes.iter().any(|strike| matches!(strike.what, super::plan::Blow::Failover(_)));
-        Self { inner, store, began, outside, keeps_snapshots, jumps: plan.jumps(), gate: plan.gate }
+        Self { inner, store, began, outside, keeps_snapshots, traced, jumps: plan.jumps(), gate: plan.gate }
     }
 
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -114,6 +115,9 @@ impl World {
 
     /// A line of the trace, if one is kept.
     pub(super) fn tell(&self, line: impl FnOnce() -> String) {
+        if !self.traced {
+            return;
+        }
         let mut inner = self.inner();
         if let Some(trace) = &mut inner.trace {
             trace.push(format!("{:>6} ms  {}", self.began.elapsed().as_millis(), line()));
