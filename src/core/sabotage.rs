@@ -50,6 +50,8 @@ safeguards! {
     OneTransaction = "one-transaction",
     /// A commit that failed counts as made.
     CommitError = "commit-error",
+    /// A COMMIT without an answer is judged by the batch alone, whoever has made it.
+    LostAnswer = "lost-answer",
     /// Messages are handed to the relay before COMMIT is answered.
     HandOver = "hand-over",
     /// An idle lane never looks at its row.
@@ -66,6 +68,8 @@ safeguards! {
     LinkGap = "link-gap",
     /// The link's mark moves only with what is handled, not with every record taken.
     LinkMark = "link-mark",
+    /// Digests of a link are not compared: a fork goes unnoticed.
+    LinkDigest = "link-digest",
     /// Other content under a known number or id counts as a duplicate.
     Conflict = "conflict",
     /// A record ahead of its turn is kept in memory only.
@@ -82,6 +86,8 @@ safeguards! {
     Quarantine = "quarantine",
     /// A record that waits for its entity is kept in memory only.
     WaitingRows = "waiting-rows",
+    /// A timer that is due fires before the backlog is read.
+    TimerBacklog = "timer-backlog",
     /// Timers go by a clock of the worker's own.
     DatabaseClock = "database-clock",
     /// The relay's mark moves when a message is sent.

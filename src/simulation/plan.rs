@@ -25,6 +25,9 @@ pub enum Blow {
     Terminate(usize),
     /// A worker stands still for so many milliseconds; the group thinks that it is dead after a while.
     Freeze(usize, u64),
+    /// The next COMMIT of a worker that sends messages has no answer; the worker stands still then for so many
+    /// milliseconds, and the group takes it for dead at once.
+    CutOff(usize, u64),
     /// A worker joins, and leaves when so many milliseconds are over.
     Visitor(u64),
     /// The group gives its lanes out anew.
@@ -51,6 +54,7 @@ impl Blow {
             Self::Kill(_) => "kill",
             Self::Terminate(_) => "terminate",
             Self::Freeze(..) => "freeze",
+            Self::CutOff(..) => "cut off at COMMIT",
             Self::Visitor(_) => "visitor",
             Self::Rebalance => "rebalance",
             Self::SplitBrain(_) => "split brain",
@@ -114,7 +118,7 @@ pub struct Plan {
 }
 
 /// For so long producers send and things strike.
-const SPAN_MS: i64 = 1_500;
+const SPAN_MS: i64 = 1_000;
 
 impl Plan {
     /// The world of a seed, without traffic.
@@ -132,7 +136,7 @@ impl Plan {
             records_max: [1, 3, 10, 100][dice.index(4)],
             inbox_records: [2, 10, 100][dice.index(3)],
             held_per_entity_max: [4, 100, 100][dice.index(3)],
-            patience: Duration::from_millis([300, 2_000, 2_000][dice.index(3)]),
+            patience: Duration::from_millis([250, 250, 1_000][dice.index(3)]),
             relay_queue_bytes: [1 << 10, 4_000, 1 << 20][dice.index(3)],
             gate: theme == Theme::LostCommits && dice.one_in(2),
             illness,
@@ -142,6 +146,11 @@ impl Plan {
         for _ in 0..theme.strikes(&mut dice) {
             let at = Duration::from_millis(u64::try_from(dice.between(5, SPAN_MS)).unwrap_or(5));
             plan.strikes.push(Strike { at, what: theme.blow(&mut dice) });
+        }
+        if theme == Theme::Forks {
+            for _ in 0..=dice.below(2) {
+                plan.strikes.extend(fork(&mut dice));
+            }
         }
         plan.strikes.sort_by_key(|strike| strike.at);
         plan
@@ -170,6 +179,15 @@ impl Plan {
     }
 }
 
+/// All deadlines are over at once, as far as the database's clock knows; a little later it has lost what came of that.
+fn fork(dice: &mut Dice) -> [Strike; 2] {
+    let at = Plan::moment(dice);
+    let later = 20 + dice.below(300);
+    let lost = Blow::Failover(later + dice.below(60));
+    let jump = Blow::ClockJump(dice.between(500, 3_000));
+    [Strike { at, what: jump }, Strike { at: at + Duration::from_millis(later), what: lost }]
+}
+
 /// What a world suffers from most: rare things that must meet are not left to meet by chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Theme {
@@ -183,11 +201,16 @@ enum Theme {
     Brokers,
     /// The database goes back in time while lanes change hands.
     LostCommits,
+    /// The database goes back to before timers have fired: when all is done again they come after what was read by then,
+    /// and what is sent is not what was sent.
+    Forks,
 }
 
 impl Theme {
     fn new(dice: &mut Dice) -> Self {
-        [Self::Calm, Self::Mixed, Self::Mixed, Self::Ownership, Self::Brokers, Self::LostCommits][dice.index(6)]
+        let themes =
+            [Self::Calm, Self::Mixed, Self::Mixed, Self::Ownership, Self::Brokers, Self::LostCommits, Self::Forks];
+        themes[dice.index(themes.len())]
     }
 
     fn illness(self, dice: &mut Dice) -> Illness {
@@ -203,7 +226,7 @@ impl Theme {
         };
         match self {
             Self::Calm => Illness { latency_max: mixed.latency_max / 2, ..Illness::default() },
-            Self::Mixed | Self::LostCommits => mixed,
+            Self::Mixed | Self::LostCommits | Self::Forks => mixed,
             Self::Ownership => {
                 Illness { retry: up_to(300), unknown: 50 + up_to(300), latency_max: 5 + up_to(30), ..mixed }
             }
@@ -218,6 +241,7 @@ impl Theme {
             Self::Ownership => 4 + dice.below(12),
             Self::Brokers => 2 + dice.below(8),
             Self::LostCommits => 2 + dice.below(6),
+            Self::Forks => dice.below(4),
         }
     }
 
@@ -226,22 +250,24 @@ impl Theme {
         let freeze = Blow::Freeze(who, 20 + dice.below(800));
         let pause = 10 + dice.below(500);
         match self {
-            Self::Calm | Self::Mixed => match dice.below(11) {
+            Self::Calm | Self::Mixed => match dice.below(12) {
                 0 | 1 => Blow::Kill(who),
                 2 => Blow::Terminate(who),
                 3 => freeze,
                 4 => Blow::Visitor(20 + dice.below(400)),
                 5 => Blow::Rebalance,
                 6 => Blow::SplitBrain(lane),
-                7 => Blow::StoreDown(pause),
+                7 => Blow::StoreDown(2 * pause),
                 8 => Blow::BrokersDown(pause),
                 9 => Blow::Leaderless(lane, pause),
+                10 => Blow::CutOff(who, 40 + dice.below(400)),
                 _ => Blow::ClockJump(dice.between(-2_000, 2_000)),
             },
-            Self::Ownership => match dice.below(6) {
+            Self::Ownership => match dice.below(8) {
                 0 | 1 => Blow::SplitBrain(lane),
                 2 => Blow::Rebalance,
                 3 | 4 => freeze,
+                5 | 6 => Blow::CutOff(who, 40 + dice.below(400)),
                 _ => Blow::Visitor(20 + dice.below(400)),
             },
             Self::Brokers => match dice.below(5) {
@@ -250,7 +276,7 @@ impl Theme {
                 3 => Blow::Kill(who),
                 _ => Blow::Terminate(who),
             },
-            Self::LostCommits => match dice.below(6) {
+            Self::LostCommits | Self::Forks => match dice.below(6) {
                 0 | 1 => Blow::Failover(dice.below(300)),
                 2 => Blow::SplitBrain(lane),
                 3 => Blow::Rebalance,

@@ -1,15 +1,15 @@
 //! A store on the other end of a bad line: each call may fail before or after it has done its work, be late, or
 //! outlive the process that made it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{process::Process, world::World};
+use super::{brokers, process::Process, world::World};
 use crate::{
     core::{
         fence::{LaneCommit, LaneRow, Position},
-        ledger::JOURNAL,
+        ledger::{JOURNAL, OUTBOX},
         record::LaneId,
         table::{Change, Row, Table, Value, Want},
     },
@@ -83,6 +83,16 @@ impl Line {
         }
     }
 
+    /// Cuts the process off that makes this COMMIT, if it is to be and messages hang on it: whoever else has its lanes
+    /// by the time it goes on, it must not take their work for its own. Whether it is.
+    fn cut_off(&self, lanes: &[LaneCommit]) -> bool {
+        let sends = lanes.iter().flat_map(|lane| &lane.writes).any(|(table, _)| std::ptr::eq(*table, &OUTBOX));
+        let Some(pause) = sends.then(|| self.process.take_cut_off()).flatten() else { return false };
+        self.world.tell(|| format!("{} is cut off", self.process));
+        brokers::stand_still(&self.world, &self.process, pause, Duration::ZERO);
+        true
+    }
+
     /// An answer on its way back.
     async fn back(&self) {
         self.world.travel().await;
@@ -134,6 +144,8 @@ impl Session for FarSession {
     async fn commit(&mut self, lanes: &[LaneCommit]) -> Result<Committed, Error> {
         self.line.go().await?;
         let (unknown, made) = self.line.world.throw(|dice, illness| (dice.permille(illness.unknown), dice.one_in(2)));
+        let cut_off = self.line.cut_off(lanes);
+        let (unknown, made) = (unknown || cut_off, made && !cut_off);
         if unknown && !made {
             self.line.world.count("commit without an answer, not made");
             self.line.back().await;
