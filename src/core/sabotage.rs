@@ -58,6 +58,8 @@ safeguards! {
     IdleLook = "idle-look",
     /// A claim reads on from Kafka's committed offset.
     StartAtRow = "start-at-row",
+    /// A lane that the store does not know begins anew, whatever other store Kafka shows.
+    ForeignStore = "foreign-store",
     /// A sequence that was taken before counts as new.
     Sequence = "sequence",
     /// An id that was seen before counts as new.

@@ -155,6 +155,11 @@ impl Group {
         self.committed.get(lane).cloned()
     }
 
+    /// Lanes of which it knows that they were read.
+    pub(super) fn committed_lanes(&self) -> BTreeSet<LaneId> {
+        self.committed.iter().filter(|(_, (offset, _))| *offset > 0).map(|(lane, _)| lane.clone()).collect()
+    }
+
     /// Wakes the members that read a lane.
     pub(super) fn wake_readers(&self, lane: &LaneId) {
         let readers = self.members.values().filter(|member| member.open.contains_key(lane));

@@ -44,6 +44,8 @@ pub enum Blow {
     ClockJump(i64),
     /// The database loses its last commits, of so many milliseconds.
     Failover(u64),
+    /// The database is made anew, and empty: whoever has read before must not begin again.
+    Wipe,
 }
 
 impl Blow {
@@ -63,6 +65,7 @@ impl Blow {
             Self::Leaderless(..) => "leaderless partition",
             Self::ClockJump(_) => "clock jump",
             Self::Failover(_) => "lost commits",
+            Self::Wipe => "store made anew",
         }
     }
 }
@@ -152,6 +155,9 @@ impl Plan {
                 plan.strikes.extend(fork(&mut dice));
             }
         }
+        if theme == Theme::Mixed && dice.one_in(15) {
+            plan.strikes.push(Strike { at: Plan::moment(&mut dice), what: Blow::Wipe });
+        }
         plan.strikes.sort_by_key(|strike| strike.at);
         plan
     }
@@ -165,6 +171,11 @@ impl Plan {
     /// Whether the database loses commits in it.
     pub(super) fn loses_commits(&self) -> bool {
         self.strikes.iter().any(|strike| matches!(strike.what, Blow::Failover(_)))
+    }
+
+    /// Whether another database is put in the place of the first.
+    pub(super) fn wipes(&self) -> bool {
+        self.strikes.iter().any(|strike| strike.what == Blow::Wipe)
     }
 
     /// Whether the database's clock jumps in it.

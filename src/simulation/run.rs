@@ -41,6 +41,8 @@ use crate::{
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 /// When a healed world in which sent messages were lost is asked whether that is why it does not come to rest.
 const FORK_LOOK: Duration = Duration::from_secs(6);
+/// So long lanes have for beginning again in a store that was made anew, which they must not.
+const WIPED_LOOK: Duration = Duration::from_secs(1);
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(50);
 /// A process that has ended starts again after so many milliseconds at most.
@@ -120,6 +122,19 @@ async fn play(scenario: &dyn Scenario, plan: &Plan, metrics: &Metrics, traced: b
     // A task that only sleeps and writes does not fail.
     let _sent = sending.await;
     stage.heal();
+    if plan.wipes() {
+        // Nothing will be at rest: lanes stand still until somebody brings the other store back.
+        tokio::time::sleep(WIPED_LOOK).await;
+        let findings = world.begun_again();
+        let counts = world.inner().counts.clone();
+        return Outcome {
+            findings,
+            took: world.began.elapsed(),
+            counts,
+            trace: world.take_trace(),
+            ..Outcome::default()
+        };
+    }
     let rest = drain(plan, &world, &pending).await;
     stage.over.store(true, Ordering::SeqCst);
     let evidence = Evidence::gather(plan, &world);
@@ -294,6 +309,7 @@ impl Stage {
             }
             Blow::ClockJump(by) => self.world.move_clock(by),
             Blow::Failover(lost) => self.world.fail_over(millis(lost)),
+            Blow::Wipe => self.world.wipe(),
         }
     }
 
