@@ -155,6 +155,12 @@ impl Plan {
                 plan.strikes.extend(fork(&mut dice));
             }
         }
+        if theme == Theme::LostAnswers {
+            plan.workers = plan.workers.max(2);
+            for _ in 0..=1 + dice.below(2) {
+                plan.strikes.extend(lost_answer(&mut dice));
+            }
+        }
         if theme == Theme::Mixed && dice.one_in(15) {
             plan.strikes.push(Strike { at: Plan::moment(&mut dice), what: Blow::Wipe });
         }
@@ -199,6 +205,15 @@ fn fork(dice: &mut Dice) -> [Strike; 2] {
     [Strike { at, what: jump }, Strike { at: at + Duration::from_millis(later), what: lost }]
 }
 
+/// All deadlines are over at once, and whoever says so first has no answer to it.
+fn lost_answer(dice: &mut Dice) -> [Strike; 3] {
+    let at = Plan::moment(dice);
+    let mut cut = || Blow::CutOff(dice.index(8), 40 + dice.below(200));
+    let (first, second) = (cut(), cut());
+    let jump = Blow::ClockJump(dice.between(500, 3_000));
+    [Strike { at, what: first }, Strike { at, what: second }, Strike { at, what: jump }]
+}
+
 /// What a world suffers from most: rare things that must meet are not left to meet by chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Theme {
@@ -215,12 +230,22 @@ enum Theme {
     /// The database goes back to before timers have fired: when all is done again they come after what was read by then,
     /// and what is sent is not what was sent.
     Forks,
+    /// Timers fire in a COMMIT that has no answer, and what they were for comes in while another has the lane.
+    LostAnswers,
 }
 
 impl Theme {
     fn new(dice: &mut Dice) -> Self {
-        let themes =
-            [Self::Calm, Self::Mixed, Self::Mixed, Self::Ownership, Self::Brokers, Self::LostCommits, Self::Forks];
+        let themes = [
+            Self::Calm,
+            Self::Mixed,
+            Self::Mixed,
+            Self::Ownership,
+            Self::Brokers,
+            Self::LostCommits,
+            Self::Forks,
+            Self::LostAnswers,
+        ];
         themes[dice.index(themes.len())]
     }
 
@@ -237,7 +262,7 @@ impl Theme {
         };
         match self {
             Self::Calm => Illness { latency_max: mixed.latency_max / 2, ..Illness::default() },
-            Self::Mixed | Self::LostCommits | Self::Forks => mixed,
+            Self::Mixed | Self::LostCommits | Self::Forks | Self::LostAnswers => mixed,
             Self::Ownership => {
                 Illness { retry: up_to(300), unknown: 50 + up_to(300), latency_max: 5 + up_to(30), ..mixed }
             }
@@ -252,7 +277,7 @@ impl Theme {
             Self::Ownership => 4 + dice.below(12),
             Self::Brokers => 2 + dice.below(8),
             Self::LostCommits => 2 + dice.below(6),
-            Self::Forks => dice.below(4),
+            Self::Forks | Self::LostAnswers => dice.below(4),
         }
     }
 
@@ -274,7 +299,7 @@ impl Theme {
                 10 => Blow::CutOff(who, 40 + dice.below(400)),
                 _ => Blow::ClockJump(dice.between(-2_000, 2_000)),
             },
-            Self::Ownership => match dice.below(8) {
+            Self::Ownership | Self::LostAnswers => match dice.below(8) {
                 0 | 1 => Blow::SplitBrain(lane),
                 2 => Blow::Rebalance,
                 3 | 4 => freeze,

@@ -30,13 +30,16 @@ impl Store for FarStore {
         line.go().await?;
         let near = self.world.store.session().await?;
         line.back().await;
-        Ok(Box::new(FarSession { line, near }))
+        let timeline = near.timeline();
+        Ok(Box::new(FarSession { line, near, timeline }))
     }
 }
 
 struct FarSession {
     line: Line,
     near: Box<dyn Session>,
+    /// As of the last call: what was answered before a failover was said on the timeline before it.
+    timeline: i64,
 }
 
 /// What lies between a process and the store.
@@ -119,6 +122,7 @@ impl Session for FarSession {
     async fn claim(&mut self, lane: &LaneId, token: &str, owner: &str, start: i64) -> Result<(LaneRow, i64), Error> {
         self.line.go().await?;
         let answer = self.near.claim(lane, token, owner, start).await;
+        self.timeline = self.near.timeline();
         if let Ok((row, _)) = &answer {
             self.line.world.note_claim(row);
         }
@@ -137,6 +141,7 @@ impl Session for FarSession {
     async fn load(&mut self, wants: &[(&'static Table, Want)]) -> Result<Vec<Vec<Row>>, Error> {
         self.line.go().await?;
         let answer = self.near.load(wants).await;
+        self.timeline = self.near.timeline();
         self.line.back().await;
         answer
     }
@@ -154,6 +159,7 @@ impl Session for FarSession {
         self.line.check_times(lanes);
         self.line.world.keep_snapshot();
         let answer = self.near.commit(lanes).await;
+        self.timeline = self.near.timeline();
         match &answer {
             Ok(Committed::All { .. }) => self.line.world.note_commit(lanes, &self.line.process),
             Ok(Committed::Fenced(fenced)) => {
@@ -176,6 +182,7 @@ impl Session for FarSession {
     async fn look(&mut self, lanes: &[LaneId]) -> Result<(Vec<LaneRow>, i64), Error> {
         self.line.go().await?;
         let answer = self.near.look(lanes).await;
+        self.timeline = self.near.timeline();
         self.line.back().await;
         answer
     }
@@ -204,12 +211,13 @@ impl Session for FarSession {
     async fn replicated(&mut self, standby: &Standby) -> Result<Replicated, Error> {
         self.line.go().await?;
         let answer = self.near.replicated(standby).await;
+        self.timeline = self.near.timeline();
         self.line.back().await;
         answer
     }
 
     fn timeline(&self) -> i64 {
-        self.near.timeline()
+        self.timeline
     }
 
     fn statements(&self) -> u64 {
