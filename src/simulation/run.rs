@@ -123,17 +123,7 @@ async fn play(scenario: &dyn Scenario, plan: &Plan, metrics: &Metrics, traced: b
     let _sent = sending.await;
     stage.heal();
     if plan.wipes() {
-        // Nothing will be at rest: lanes stand still until somebody brings the other store back.
-        tokio::time::sleep(WIPED_LOOK).await;
-        let findings = world.begun_again();
-        let counts = world.inner().counts.clone();
-        return Outcome {
-            findings,
-            took: world.began.elapsed(),
-            counts,
-            trace: world.take_trace(),
-            ..Outcome::default()
-        };
+        return after_wipe(&world).await;
     }
     let rest = drain(plan, &world, &pending).await;
     stage.over.store(true, Ordering::SeqCst);
@@ -156,6 +146,16 @@ async fn play(scenario: &dyn Scenario, plan: &Plan, metrics: &Metrics, traced: b
     let records = evidence.log.values().map(Vec::len).sum();
     let counts = world.inner().counts.clone();
     Outcome { findings, records, took: world.began.elapsed(), counts, trace: world.take_trace() }
+}
+
+/// Nothing will be at rest: lanes stand still until somebody brings the first store back.
+async fn after_wipe(world: &World) -> Outcome {
+    tokio::time::sleep(WIPED_LOOK).await;
+    let findings = world.begun_again();
+    let trace = world.take_trace();
+    let inner = world.inner();
+    let records = inner.log.partitions().map(|(_, partition)| partition.records().len()).sum();
+    Outcome { findings, records, took: world.began.elapsed(), counts: inner.counts.clone(), trace }
 }
 
 /// A standby that follows, somewhat late.
