@@ -281,7 +281,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_that_was_made_anew_under_the_worker_is_not_taken_for_the_one_before() {
-        let shared = testing::shared(Arc::new(MemoryStore::new("after", || 1)));
+        let mut shared = testing::shared(Arc::new(MemoryStore::new("after", || 1)));
+        shared.broker = Arc::new(Growing(AtomicI64::new(0)));
         let lane = LaneId { topic: "stock".to_owned(), partition: 0 };
         let refused = claim(&shared, &lane, "before", &AtomicBool::new(true)).await;
         assert!(matches!(refused, Err(Failure::Stop(_))), "{refused:?}");
