@@ -162,7 +162,7 @@ impl Plan {
             }
         }
         if theme == Theme::Mixed && dice.one_in(15) {
-            plan.strikes.push(Strike { at: Plan::moment(&mut dice), what: Blow::Wipe });
+            plan.strikes.push(Strike { at: Self::moment(&mut dice), what: Blow::Wipe });
         }
         plan.strikes.sort_by_key(|strike| strike.at);
         plan
