@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "simulation/poison.rs"]
+mod poison;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value as Json, json};
@@ -58,20 +61,25 @@ impl Scenario for Counting {
 }
 
 fn counted(number: i64, partitions: i32) -> Message {
+    let data = json!({ "counter": "c", "delta": number });
+    message("activity", "c", "activity.counted", &number.to_string(), &data, partitions)
+}
+
+/// An event as a producer sends it.
+fn message(topic: &str, key: &str, kind: &str, id: &str, data: &Json, partitions: i32) -> Message {
     let header = |name: &str, value: &str| (seriatim::core::header::name(name), Some(value.as_bytes().to_vec()));
-    let data: Json = json!({ "counter": "c", "delta": number });
     Message {
         position: Position::default(),
-        to: LaneId { topic: "activity".to_owned(), partition: partition_of(b"c", partitions) },
+        to: LaneId { topic: topic.to_owned(), partition: partition_of(key.as_bytes(), partitions) },
         link_sequence: None,
         timestamp_ms: None,
-        key: Some(b"c".to_vec()),
+        key: Some(key.as_bytes().to_vec()),
         value: Some(data.to_string().into_bytes()),
         headers: vec![
             header("ce_specversion", "1.0"),
-            header("ce_id", &number.to_string()),
+            header("ce_id", id),
             header("ce_source", "/meter"),
-            header("ce_type", "activity.counted"),
+            header("ce_type", kind),
         ],
     }
 }

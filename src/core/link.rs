@@ -238,7 +238,7 @@ impl Lane {
 
 /// What the digest of a message would have to be, as far as it is known, if it is another.
 fn forks(known: &LinkIn, link: &Link, record: &Record) -> Option<Vec<u8>> {
-    let digest = link.digest?;
+    let digest = link.digest.filter(|_| !lacks(Safeguard::LinkDigest))?;
     let expected = if link.sequence == known.mark + 1 {
         // Before the first message there is nothing to know.
         (known.digest.is_some() || known.mark == 0).then(|| chain(known.digest.as_deref(), parts(record)).to_vec())?

@@ -50,12 +50,16 @@ safeguards! {
     OneTransaction = "one-transaction",
     /// A commit that failed counts as made.
     CommitError = "commit-error",
+    /// A COMMIT without an answer is judged by the batch alone, whoever has made it.
+    LostAnswer = "lost-answer",
     /// Messages are handed to the relay before COMMIT is answered.
     HandOver = "hand-over",
     /// An idle lane never looks at its row.
     IdleLook = "idle-look",
     /// A claim reads on from Kafka's committed offset.
     StartAtRow = "start-at-row",
+    /// A lane that the store does not know begins anew, whatever other store Kafka shows.
+    ForeignStore = "foreign-store",
     /// A sequence that was taken before counts as new.
     Sequence = "sequence",
     /// An id that was seen before counts as new.
@@ -66,6 +70,8 @@ safeguards! {
     LinkGap = "link-gap",
     /// The link's mark moves only with what is handled, not with every record taken.
     LinkMark = "link-mark",
+    /// Digests of a link are not compared: a fork goes unnoticed.
+    LinkDigest = "link-digest",
     /// Other content under a known number or id counts as a duplicate.
     Conflict = "conflict",
     /// A record ahead of its turn is kept in memory only.
@@ -82,6 +88,8 @@ safeguards! {
     Quarantine = "quarantine",
     /// A record that waits for its entity is kept in memory only.
     WaitingRows = "waiting-rows",
+    /// A timer that is due fires before the backlog is read.
+    TimerBacklog = "timer-backlog",
     /// Timers go by a clock of the worker's own.
     DatabaseClock = "database-clock",
     /// The relay's mark moves when a message is sent.

@@ -32,7 +32,6 @@ use crate::{
 /// A store in memory. Clones share it.
 #[derive(Clone)]
 pub struct MemoryStore {
-    identity: Arc<str>,
     clock: Arc<dyn Fn() -> i64 + Send + Sync>,
     data: Arc<Mutex<Data>>,
 }
@@ -40,6 +39,7 @@ pub struct MemoryStore {
 /// All that is kept.
 #[derive(Clone, Debug)]
 struct Data {
+    identity: Arc<str>,
     timeline: i64,
     /// Commits on this timeline and those before it.
     commits: i64,
@@ -50,6 +50,20 @@ struct Data {
     tables: Tables,
 }
 
+impl Data {
+    fn new(identity: &str) -> Self {
+        Self {
+            identity: identity.into(),
+            timeline: 1,
+            commits: 0,
+            flushed: None,
+            lanes: Arc::default(),
+            topics: BTreeMap::new(),
+            tables: Tables::default(),
+        }
+    }
+}
+
 /// An earlier state of a [`MemoryStore`].
 #[derive(Clone, Debug)]
 pub struct Snapshot(Data);
@@ -57,15 +71,12 @@ pub struct Snapshot(Data);
 impl MemoryStore {
     /// An empty store with this identity; `clock` tells microseconds since the epoch.
     pub fn new(identity: &str, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
-        let data = Data {
-            timeline: 1,
-            commits: 0,
-            flushed: None,
-            lanes: Arc::default(),
-            topics: BTreeMap::new(),
-            tables: Tables::default(),
-        };
-        Self { identity: identity.into(), clock: Arc::new(clock), data: Arc::new(Mutex::new(data)) }
+        Self { clock: Arc::new(clock), data: Arc::new(Mutex::new(Data::new(identity))) }
+    }
+
+    /// Everything is gone, and another store stands in its place.
+    pub fn wipe(&self, identity: &str) {
+        *self.data() = Data::new(identity);
     }
 
     /// All that is kept now, to go back to with [`MemoryStore::restore`].
@@ -112,7 +123,7 @@ impl MemoryStore {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("MemoryStore").field("identity", &self.data().identity).finish_non_exhaustive()
     }
 }
 
@@ -143,7 +154,7 @@ fn matches(row: &Fence, expected: &Fence) -> bool {
 impl Session for MemorySession {
     async fn identity(&mut self) -> Result<String, Error> {
         self.statements += 1;
-        Ok(self.store.identity.to_string())
+        Ok(self.store.data().identity.to_string())
     }
 
     async fn partitions(&mut self, counts: &BTreeMap<String, i32>) -> Result<BTreeMap<String, i32>, Error> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use seriatim::{
     core::{
         ledger::{DEAD_LETTER, DeadLetter, JOURNAL, Journal, PARKED, Parked, QUARANTINE, Quarantine},
-        record::LaneId,
+        record::{LaneId, Record},
         rows::Row as _,
     },
     shop::{
@@ -15,7 +15,7 @@ use seriatim::{
         purchase::{self, Line, Purchase, PurchaseStatus},
         stock::{self, Item, Reservation, ReservationStatus},
     },
-    simulation::Evidence,
+    simulation::{Evidence, header},
 };
 
 use super::model::{self, Entity, Place, Predicted};
@@ -244,11 +244,12 @@ fn purchases(evidence: &Evidence, model: &Predicted, found: &Found) -> Vec<Strin
 /// A saga undoes each of its branches once.
 fn undos(evidence: &Evidence) -> Vec<String> {
     let mut sent: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
-    for opened in evidence.log.values().flatten().filter_map(wire::open) {
-        if opened.kind == stock::RELEASE || opened.kind == payment::REFUND {
-            let purchase = opened.data["purchase_id"].as_str().unwrap_or_default().to_owned();
-            sent.entry((opened.key, purchase)).or_default().insert(opened.id);
-        }
+    let undoing = |record: &&Record| {
+        header(record, "ce_type").is_some_and(|kind| [stock::RELEASE, payment::REFUND].contains(&kind))
+    };
+    for opened in evidence.log.values().flatten().filter(undoing).filter_map(wire::open) {
+        let purchase = opened.data["purchase_id"].as_str().unwrap_or_default().to_owned();
+        sent.entry((opened.key, purchase)).or_default().insert(opened.id);
     }
     let twice = sent.into_iter().filter(|(_, ids)| ids.len() > 1);
     twice.map(|((key, purchase), _)| format!("undo: {purchase} undoes {key} more than once")).collect()

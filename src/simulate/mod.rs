@@ -34,12 +34,12 @@ struct Shop {
 impl Scenario for Shop {
     fn catalog(&self) -> Catalog {
         let settings = shop::Settings {
-            reserve_deadline: Duration::from_secs(2),
+            reserve_deadline: Duration::from_millis(900),
             confirm_deadline: Duration::from_secs(8),
             undo_deadline: Duration::from_secs(8),
-            charge_deadline: Duration::from_secs(3),
-            capture_retry: Duration::from_millis(500),
-            refund_retry: Duration::from_millis(500),
+            charge_deadline: Duration::from_millis(1_200),
+            capture_retry: Duration::from_millis(300),
+            refund_retry: Duration::from_millis(300),
             ..shop::Settings::default()
         };
         shop::catalog(&settings, "")

@@ -94,12 +94,31 @@ impl Broker for FarBrokers {
 
 /// The group gives its lanes out anew, a moment after somebody came or went.
 pub(super) async fn rebalance_soon(world: World) {
+    if !world.inner().group.begin_rebalance() {
+        return;
+    }
     let pause = world.throw(|dice, _| dice.below(50));
     tokio::time::sleep(Duration::from_millis(pause)).await;
     let inner = &mut *world.inner();
     inner.group.bury_dead();
     let mut dice = super::dice::Dice::new(pause).fork(inner.commits.len() as u64);
     inner.group.rebalance(&inner.log, &mut dice);
+}
+
+/// A process stands still. The group misses it after a while, and hears of it again when it goes on.
+pub(super) fn stand_still(world: &World, process: &Process, pause: Duration, missed_after: Duration) {
+    process.freeze(pause);
+    let missing = world.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(missed_after).await;
+        rebalance_soon(missing).await;
+    });
+    let back = world.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(pause + Duration::from_millis(1)).await;
+        back.inner().group.catch_up();
+        rebalance_soon(back).await;
+    });
 }
 
 /// Brings records to a member, some at a time, whenever there may be some.

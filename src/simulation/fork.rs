@@ -8,7 +8,7 @@ use super::{
 };
 use crate::core::{
     header::{POSITION, SEQUENCE},
-    ledger::{LINK_OUT, LinkOut},
+    ledger::{LINK_OUT, LinkOut, SAGA, Saga},
     record::{LaneId, Record},
 };
 
@@ -19,6 +19,9 @@ pub(super) enum Fork {
     Inside(String),
     /// The same on a link to readers outside, who see it by the digest.
     Outside,
+    /// A saga has heard the answer to a command that it had not given any more, and does not hear it again when it gives
+    /// it anew: it waits for an operator, with an alarm.
+    Deaf,
     /// A message stands in a topic that its sender has never sent, as far as the store knows, and none came after it
     /// that would tell. Only a comparison of store and topics sees that.
     Phantom,
@@ -29,6 +32,7 @@ impl Fork {
         match self {
             Self::Inside(_) => "fork between lanes",
             Self::Outside => "fork outside",
+            Self::Deaf => "saga that waits for an operator after lost commits",
             Self::Phantom => "phantom at a link's end",
         }
     }
@@ -37,7 +41,7 @@ impl Fork {
     pub(super) fn unnoticed(&self, at_rest: bool) -> Option<String> {
         match self {
             Self::Inside(fork) if at_rest => Some(format!("fork: nobody has noticed {fork}")),
-            Self::Inside(_) | Self::Outside | Self::Phantom => None,
+            Self::Inside(_) | Self::Outside | Self::Deaf | Self::Phantom => None,
         }
     }
 }
@@ -77,6 +81,9 @@ pub(super) fn forked(evidence: &Evidence) -> Option<Fork> {
                 outside = Some(Fork::Outside);
             }
         }
+    }
+    if evidence.rows(&SAGA, |row| Saga::read(row)).iter().any(|saga| saga.status == "needs_operator") {
+        return Some(Fork::Deaf);
     }
     let sent: BTreeMap<(String, LaneId), i64> = evidence
         .rows(&LINK_OUT, |row| LinkOut::read(row))

@@ -44,6 +44,8 @@ pub(super) struct Group {
     next_member: u64,
     /// Offsets that were committed, with metadata.
     committed: BTreeMap<LaneId, (i64, String)>,
+    /// It is about to give its lanes out anew: whoever comes or goes meanwhile is in it.
+    rebalancing: bool,
 }
 
 impl Group {
@@ -70,6 +72,11 @@ impl Group {
         }
     }
 
+    /// Begins to give lanes out anew. False: that is under way already.
+    pub(super) fn begin_rebalance(&mut self) -> bool {
+        !std::mem::replace(&mut self.rebalancing, true)
+    }
+
     /// Members whose process has died.
     pub(super) fn bury_dead(&mut self) {
         let dead: Vec<u64> =
@@ -88,6 +95,7 @@ impl Group {
             .collect();
         let mut shares: BTreeMap<u64, BTreeSet<LaneId>> = BTreeMap::new();
         let turn = dice.index(64);
+        self.rebalancing = false;
         for (at, (lane, _)) in log.partitions().filter(|(lane, _)| self.is_home(&lane.topic)).enumerate() {
             if !alive.is_empty() {
                 shares.entry(alive[(at + turn) % alive.len()]).or_default().insert(lane.clone());
@@ -145,6 +153,11 @@ impl Group {
 
     pub(super) fn committed(&self, lane: &LaneId) -> Option<(i64, String)> {
         self.committed.get(lane).cloned()
+    }
+
+    /// Lanes of which it knows that they were read.
+    pub(super) fn committed_lanes(&self) -> BTreeSet<LaneId> {
+        self.committed.iter().filter(|(_, (offset, _))| *offset > 0).map(|(lane, _)| lane.clone()).collect()
     }
 
     /// Wakes the members that read a lane.

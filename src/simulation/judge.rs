@@ -34,37 +34,33 @@ pub(super) fn unrest(world: &World) -> Option<String> {
         }
     }
     drop(inner);
-    let unsent = store.rows(&OUTBOX).iter().filter_map(|row| Outbox::read(row)).find(|row| {
+    let held = store.find(&HELD, |row| Held::read(row).filter(|held| held.place == 0));
+    if let Some(held) = held {
+        return Some(format!("{} {} of {} is held", held.entity_id, held.sequence, held.source));
+    }
+    if store.find(&WAITING, |_| Some(())).is_some() {
+        return Some("a record waits for its entity".to_owned());
+    }
+    let open = ["running", "compensating"];
+    if let Some(saga) = store.find(&SAGA, |row| Saga::read(row).filter(|saga| open.contains(&&*saga.status))) {
+        return Some(format!("saga {} is {}", saga.saga_id, saga.status));
+    }
+    let unsent = store.find(&OUTBOX, |row| {
+        let row = Outbox::read(row)?;
         let lane = LaneId { topic: row.topic.clone(), partition: i32::try_from(row.partition).unwrap_or(-1) };
         let relayed = lanes.get(&lane).map(|row| row.relayed);
-        relayed < Some(Position { batch: row.batch, index: row.idx })
+        (relayed < Some(Position { batch: row.batch, index: row.idx })).then_some(row)
     });
     if let Some(row) = unsent {
         return Some(format!("{}/{} has not sent {}/{}", row.topic, row.partition, row.batch, row.idx));
     }
-    if let Some(held) = store.rows(&HELD).iter().filter_map(|row| Held::read(row)).find(|held| held.place == 0) {
-        return Some(format!("{} {} of {} is held", held.entity_id, held.sequence, held.source));
-    }
-    if !store.rows(&WAITING).is_empty() {
-        return Some("a record waits for its entity".to_owned());
-    }
-    let sagas = store.rows(&SAGA);
-    if let Some(saga) =
-        sagas.iter().filter_map(|row| Saga::read(row)).find(|saga| matches!(&*saga.status, "running" | "compensating"))
-    {
-        return Some(format!("saga {} is {}", saga.saga_id, saga.status));
-    }
-    let unwell = store.rows(&QUARANTINE);
-    let is_unwell = |debt: &Debt| {
-        let mut rows = unwell.iter().filter_map(|row| Quarantine::read(row));
-        rows.any(|row| (&row.kind, &row.entity_id) == (&debt.kind, &debt.entity_id))
-    };
-    let mut debts = store.rows(&DEBT).into_iter().filter_map(|row| Debt::read(&row));
-    if let Some(debt) = debts.find(|debt| debt.status == "owed" && !is_unwell(debt)) {
+    let unwell: Vec<Quarantine> = store.rows(&QUARANTINE).iter().filter_map(|row| Quarantine::read(row)).collect();
+    let is_unwell = |debt: &Debt| unwell.iter().any(|row| (&row.kind, &row.entity_id) == (&debt.kind, &debt.entity_id));
+    let owed = store.find(&DEBT, |row| Debt::read(row).filter(|debt| debt.status == "owed" && !is_unwell(debt)));
+    if let Some(debt) = owed {
         return Some(format!("{} owes {}", debt.entity_id, debt.what));
     }
-    let draining = unwell.iter().filter_map(|row| Quarantine::read(row)).find(|row| row.status == "draining");
-    draining.map(|row| format!("{} drains", row.entity_id))
+    unwell.iter().find(|row| row.status == "draining").map(|row| format!("{} drains", row.entity_id))
 }
 
 /// What does not hold.
@@ -194,9 +190,11 @@ fn links(evidence: &Evidence) -> Vec<String> {
     findings
 }
 
-/// What a record says. `again`: but for where and in which timeline its sender stood.
+/// What a record says. `again`: but for where and in which timeline its sender stood, and for when: what a timer causes
+/// is as old as the timer, and a timer that is set again is due later.
 pub(super) fn content(record: &Record, again: bool) -> Content<'_> {
-    let headers = record.headers.iter().filter(|(name, _)| !again || (name != POSITION && name != TIMELINE));
+    let headers =
+        record.headers.iter().filter(|(name, _)| !again || ![POSITION, TIMELINE, "ce_time"].contains(&&**name));
     (record.key.as_deref(), record.value.as_deref(), headers.collect())
 }
 

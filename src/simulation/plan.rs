@@ -25,6 +25,9 @@ pub enum Blow {
     Terminate(usize),
     /// A worker stands still for so many milliseconds; the group thinks that it is dead after a while.
     Freeze(usize, u64),
+    /// The next COMMIT of a worker that sends messages has no answer; the worker stands still then for so many
+    /// milliseconds, and the group takes it for dead at once.
+    CutOff(usize, u64),
     /// A worker joins, and leaves when so many milliseconds are over.
     Visitor(u64),
     /// The group gives its lanes out anew.
@@ -41,6 +44,8 @@ pub enum Blow {
     ClockJump(i64),
     /// The database loses its last commits, of so many milliseconds.
     Failover(u64),
+    /// The database is made anew, and empty: whoever has read before must not begin again.
+    Wipe,
 }
 
 impl Blow {
@@ -51,6 +56,7 @@ impl Blow {
             Self::Kill(_) => "kill",
             Self::Terminate(_) => "terminate",
             Self::Freeze(..) => "freeze",
+            Self::CutOff(..) => "cut off at COMMIT",
             Self::Visitor(_) => "visitor",
             Self::Rebalance => "rebalance",
             Self::SplitBrain(_) => "split brain",
@@ -59,6 +65,7 @@ impl Blow {
             Self::Leaderless(..) => "leaderless partition",
             Self::ClockJump(_) => "clock jump",
             Self::Failover(_) => "lost commits",
+            Self::Wipe => "store made anew",
         }
     }
 }
@@ -114,7 +121,7 @@ pub struct Plan {
 }
 
 /// For so long producers send and things strike.
-const SPAN_MS: i64 = 1_500;
+const SPAN_MS: i64 = 1_000;
 
 impl Plan {
     /// The world of a seed, without traffic.
@@ -132,7 +139,7 @@ impl Plan {
             records_max: [1, 3, 10, 100][dice.index(4)],
             inbox_records: [2, 10, 100][dice.index(3)],
             held_per_entity_max: [4, 100, 100][dice.index(3)],
-            patience: Duration::from_millis([300, 2_000, 2_000][dice.index(3)]),
+            patience: Duration::from_millis([250, 250, 1_000][dice.index(3)]),
             relay_queue_bytes: [1 << 10, 4_000, 1 << 20][dice.index(3)],
             gate: theme == Theme::LostCommits && dice.one_in(2),
             illness,
@@ -142,6 +149,20 @@ impl Plan {
         for _ in 0..theme.strikes(&mut dice) {
             let at = Duration::from_millis(u64::try_from(dice.between(5, SPAN_MS)).unwrap_or(5));
             plan.strikes.push(Strike { at, what: theme.blow(&mut dice) });
+        }
+        if theme == Theme::Forks {
+            for _ in 0..=dice.below(2) {
+                plan.strikes.extend(fork(&mut dice));
+            }
+        }
+        if theme == Theme::LostAnswers {
+            plan.workers = plan.workers.max(2);
+            for _ in 0..=1 + dice.below(2) {
+                plan.strikes.extend(lost_answer(&mut dice));
+            }
+        }
+        if theme == Theme::Mixed && dice.one_in(15) {
+            plan.strikes.push(Strike { at: Self::moment(&mut dice), what: Blow::Wipe });
         }
         plan.strikes.sort_by_key(|strike| strike.at);
         plan
@@ -158,6 +179,11 @@ impl Plan {
         self.strikes.iter().any(|strike| matches!(strike.what, Blow::Failover(_)))
     }
 
+    /// Whether another database is put in the place of the first.
+    pub(super) fn wipes(&self) -> bool {
+        self.strikes.iter().any(|strike| strike.what == Blow::Wipe)
+    }
+
     /// Whether the database's clock jumps in it.
     #[must_use]
     pub fn jumps(&self) -> bool {
@@ -168,6 +194,24 @@ impl Plan {
     pub fn moment(dice: &mut Dice) -> Duration {
         Duration::from_millis(u64::try_from(dice.between(0, SPAN_MS)).unwrap_or(0))
     }
+}
+
+/// All deadlines are over at once, as far as the database's clock knows; a little later it has lost what came of that.
+fn fork(dice: &mut Dice) -> [Strike; 2] {
+    let at = Plan::moment(dice);
+    let later = 20 + dice.below(300);
+    let lost = Blow::Failover(later + dice.below(60));
+    let jump = Blow::ClockJump(dice.between(500, 3_000));
+    [Strike { at, what: jump }, Strike { at: at + Duration::from_millis(later), what: lost }]
+}
+
+/// All deadlines are over at once, and whoever says so first has no answer to it.
+fn lost_answer(dice: &mut Dice) -> [Strike; 3] {
+    let at = Plan::moment(dice);
+    let mut cut = || Blow::CutOff(dice.index(8), 40 + dice.below(200));
+    let (first, second) = (cut(), cut());
+    let jump = Blow::ClockJump(dice.between(500, 3_000));
+    [Strike { at, what: first }, Strike { at, what: second }, Strike { at, what: jump }]
 }
 
 /// What a world suffers from most: rare things that must meet are not left to meet by chance.
@@ -183,11 +227,26 @@ enum Theme {
     Brokers,
     /// The database goes back in time while lanes change hands.
     LostCommits,
+    /// The database goes back to before timers have fired: when all is done again they come after what was read by then,
+    /// and what is sent is not what was sent.
+    Forks,
+    /// Timers fire in a COMMIT that has no answer, and what they were for comes in while another has the lane.
+    LostAnswers,
 }
 
 impl Theme {
     fn new(dice: &mut Dice) -> Self {
-        [Self::Calm, Self::Mixed, Self::Mixed, Self::Ownership, Self::Brokers, Self::LostCommits][dice.index(6)]
+        let themes = [
+            Self::Calm,
+            Self::Mixed,
+            Self::Mixed,
+            Self::Ownership,
+            Self::Brokers,
+            Self::LostCommits,
+            Self::Forks,
+            Self::LostAnswers,
+        ];
+        themes[dice.index(themes.len())]
     }
 
     fn illness(self, dice: &mut Dice) -> Illness {
@@ -203,7 +262,7 @@ impl Theme {
         };
         match self {
             Self::Calm => Illness { latency_max: mixed.latency_max / 2, ..Illness::default() },
-            Self::Mixed | Self::LostCommits => mixed,
+            Self::Mixed | Self::LostCommits | Self::Forks | Self::LostAnswers => mixed,
             Self::Ownership => {
                 Illness { retry: up_to(300), unknown: 50 + up_to(300), latency_max: 5 + up_to(30), ..mixed }
             }
@@ -218,6 +277,7 @@ impl Theme {
             Self::Ownership => 4 + dice.below(12),
             Self::Brokers => 2 + dice.below(8),
             Self::LostCommits => 2 + dice.below(6),
+            Self::Forks | Self::LostAnswers => dice.below(4),
         }
     }
 
@@ -226,22 +286,24 @@ impl Theme {
         let freeze = Blow::Freeze(who, 20 + dice.below(800));
         let pause = 10 + dice.below(500);
         match self {
-            Self::Calm | Self::Mixed => match dice.below(11) {
+            Self::Calm | Self::Mixed => match dice.below(12) {
                 0 | 1 => Blow::Kill(who),
                 2 => Blow::Terminate(who),
                 3 => freeze,
                 4 => Blow::Visitor(20 + dice.below(400)),
                 5 => Blow::Rebalance,
                 6 => Blow::SplitBrain(lane),
-                7 => Blow::StoreDown(pause),
+                7 => Blow::StoreDown(2 * pause),
                 8 => Blow::BrokersDown(pause),
                 9 => Blow::Leaderless(lane, pause),
+                10 => Blow::CutOff(who, 40 + dice.below(400)),
                 _ => Blow::ClockJump(dice.between(-2_000, 2_000)),
             },
-            Self::Ownership => match dice.below(6) {
+            Self::Ownership | Self::LostAnswers => match dice.below(8) {
                 0 | 1 => Blow::SplitBrain(lane),
                 2 => Blow::Rebalance,
                 3 | 4 => freeze,
+                5 | 6 => Blow::CutOff(who, 40 + dice.below(400)),
                 _ => Blow::Visitor(20 + dice.below(400)),
             },
             Self::Brokers => match dice.below(5) {
@@ -250,7 +312,7 @@ impl Theme {
                 3 => Blow::Kill(who),
                 _ => Blow::Terminate(who),
             },
-            Self::LostCommits => match dice.below(6) {
+            Self::LostCommits | Self::Forks => match dice.below(6) {
                 0 | 1 => Blow::Failover(dice.below(300)),
                 2 => Blow::SplitBrain(lane),
                 3 => Blow::Rebalance,

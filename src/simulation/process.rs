@@ -17,6 +17,8 @@ pub(super) struct Process {
     pub(super) name: String,
     dead: AtomicBool,
     thaws: Mutex<Option<Instant>>,
+    /// Its next COMMIT with messages has no answer, and it stands still for so long then.
+    cut_off: Mutex<Option<Duration>>,
 }
 
 impl fmt::Display for Process {
@@ -27,7 +29,12 @@ impl fmt::Display for Process {
 
 impl Process {
     pub(super) fn new(number: usize) -> Self {
-        Self { name: format!("w{number}"), dead: AtomicBool::new(false), thaws: Mutex::new(None) }
+        Self {
+            name: format!("w{number}"),
+            dead: AtomicBool::new(false),
+            thaws: Mutex::new(None),
+            cut_off: Mutex::new(None),
+        }
     }
 
     pub(super) fn die(&self) {
@@ -43,8 +50,20 @@ impl Process {
         *self.thaws.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + pause);
     }
 
+    /// Nothing keeps it any more, and nothing will.
     pub(super) fn thaw(&self) {
         *self.thaws.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.cut_off(None);
+    }
+
+    /// Its next COMMIT with messages has no answer, and it stands still for so long then.
+    pub(super) fn cut_off(&self, pause: Option<Duration>) {
+        *self.cut_off.lock().unwrap_or_else(PoisonError::into_inner) = pause;
+    }
+
+    /// For how long it stands still after the COMMIT that it makes now, if that one is to have no answer.
+    pub(super) fn take_cut_off(&self) -> Option<Duration> {
+        self.cut_off.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Until when it stands still, if it does.

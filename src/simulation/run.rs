@@ -30,6 +30,7 @@ use super::{
     world::World,
 };
 use crate::{
+    admin::Health,
     config::Config,
     core::{catalog::Catalog, record::LaneId},
     telemetry::Metrics,
@@ -38,6 +39,10 @@ use crate::{
 
 /// For so long a healed world may take until everything is at rest.
 const DRAIN_MAX: Duration = Duration::from_secs(120);
+/// When a healed world in which sent messages were lost is asked whether that is why it does not come to rest.
+const FORK_LOOK: Duration = Duration::from_secs(6);
+/// So long lanes have for beginning again in a store that was made anew, which they must not.
+const WIPED_LOOK: Duration = Duration::from_secs(1);
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(50);
 /// A process that has ended starts again after so many milliseconds at most.
@@ -117,7 +122,10 @@ async fn play(scenario: &dyn Scenario, plan: &Plan, metrics: &Metrics, traced: b
     // A task that only sleeps and writes does not fail.
     let _sent = sending.await;
     stage.heal();
-    let rest = drain(&world, &pending).await;
+    if plan.wipes() {
+        return after_wipe(&world).await;
+    }
+    let rest = drain(plan, &world, &pending).await;
     stage.over.store(true, Ordering::SeqCst);
     let evidence = Evidence::gather(plan, &world);
     let mut findings = std::mem::take(&mut world.inner().findings);
@@ -138,6 +146,16 @@ async fn play(scenario: &dyn Scenario, plan: &Plan, metrics: &Metrics, traced: b
     let records = evidence.log.values().map(Vec::len).sum();
     let counts = world.inner().counts.clone();
     Outcome { findings, records, took: world.began.elapsed(), counts, trace: world.take_trace() }
+}
+
+/// Nothing will be at rest: lanes stand still until somebody brings the first store back.
+async fn after_wipe(world: &World) -> Outcome {
+    tokio::time::sleep(WIPED_LOOK).await;
+    let findings = world.begun_again();
+    let trace = world.take_trace();
+    let inner = world.inner();
+    let records = inner.log.partitions().map(|(_, partition)| partition.records().len()).sum();
+    Outcome { findings, records, took: world.began.elapsed(), counts: inner.counts.clone(), trace }
 }
 
 /// A standby that follows, somewhat late.
@@ -179,8 +197,10 @@ async fn answer(
 }
 
 /// Waits until everything is at rest. What is not, if it takes too long.
-async fn drain(world: &World, pending: &AtomicUsize) -> Option<String> {
+async fn drain(plan: &Plan, world: &World, pending: &AtomicUsize) -> Option<String> {
     let (until, mut before) = (Instant::now() + DRAIN_MAX, usize::MAX);
+    // Who meets a fork stands still for good: once that is known, nothing is learnt by waiting.
+    let mut look_for_fork = plan.loses_what_was_sent().then(|| Instant::now() + FORK_LOOK);
     loop {
         tokio::time::sleep(LOOK).await;
         let commits = world.inner().commits.len();
@@ -193,6 +213,12 @@ async fn drain(world: &World, pending: &AtomicUsize) -> Option<String> {
             return None;
         }
         before = commits;
+        if look_for_fork.is_some_and(|at| Instant::now() > at) {
+            look_for_fork = None;
+            if let Some(fork::Fork::Inside(fork)) = fork::forked(&Evidence::gather(plan, world)) {
+                return Some(format!("liveness: {fork} has forked"));
+            }
+        }
         if Instant::now() > until {
             let what = busy.unwrap_or_else(|| "the lanes commit on and on".to_owned());
             return Some(format!("liveness: not at rest {} s after all was well: {what}", DRAIN_MAX.as_secs()));
@@ -254,14 +280,11 @@ impl Stage {
             }
             Blow::Freeze(who, pause) => {
                 let Some(slot) = self.slot(who) else { return };
-                slot.process.freeze(millis(pause));
-                self.missed();
-                let world = self.world.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(millis(pause + 1)).await;
-                    world.inner().group.catch_up();
-                    brokers::rebalance_soon(world).await;
-                });
+                brokers::stand_still(&self.world, &slot.process, millis(pause), millis(self.below(MISSED_MAX)));
+            }
+            Blow::CutOff(who, pause) => {
+                let Some(slot) = self.slot(who) else { return };
+                slot.process.cut_off(Some(millis(pause)));
             }
             Blow::Visitor(stay) => {
                 self.start(true);
@@ -286,6 +309,7 @@ impl Stage {
             }
             Blow::ClockJump(by) => self.world.move_clock(by),
             Blow::Failover(lost) => self.world.fail_over(millis(lost)),
+            Blow::Wipe => self.world.wipe(),
         }
     }
 
@@ -323,7 +347,8 @@ async fn supervise(stage: Arc<Stage>, at: usize) {
             metrics: stage.metrics.clone(),
             owner: process.name.clone(),
             chance: Chance::new(throw),
-            ..Environment::new(Arc::new(FarStore { world: world.clone(), process: Arc::clone(&process) }))
+            store: Arc::new(FarStore { world: world.clone(), process: Arc::clone(&process) }),
+            health: Arc::new(Health::new(DRAIN_MAX)),
         };
         let retention = stage.config.dedupe.window;
         let brokers = Arc::new(FarBrokers { world: world.clone(), process: Arc::clone(&process), retention });

@@ -18,13 +18,9 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
         ("RELAY__RESEND_INTERVAL", "300ms"),
         ("RELAY__RETRY_BACKOFF_MAX", "50ms"),
         ("RELAY__RETRY_BACKOFF_MIN", "10ms"),
-        ("RETENTION__INTERVAL", "300ms"),
+        ("RETENTION__INTERVAL", "1s"),
         ("RETRY__BACKOFF_MAX", "50ms"),
         ("RETRY__BACKOFF_MIN", "10ms"),
-        ("SAGA__CAPTURE_RETRY", "500ms"),
-        ("SAGA__CHARGE_DEADLINE", "3s"),
-        ("SAGA__REFUND_RETRY", "500ms"),
-        ("SAGA__RESERVE_DEADLINE", "2s"),
     ];
     let settings = settings.map(|(key, value)| (OsString::from(format!("SERIATIM_{key}")), OsString::from(value)));
     Config::read(&Sources::default(), settings.into_iter(), Need::Nothing).expect("these settings are sound")

@@ -1,15 +1,15 @@
 //! A store on the other end of a bad line: each call may fail before or after it has done its work, be late, or
 //! outlive the process that made it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{process::Process, world::World};
+use super::{brokers, process::Process, world::World};
 use crate::{
     core::{
         fence::{LaneCommit, LaneRow, Position},
-        ledger::JOURNAL,
+        ledger::{JOURNAL, OUTBOX},
         record::LaneId,
         table::{Change, Row, Table, Value, Want},
     },
@@ -30,13 +30,16 @@ impl Store for FarStore {
         line.go().await?;
         let near = self.world.store.session().await?;
         line.back().await;
-        Ok(Box::new(FarSession { line, near }))
+        let timeline = near.timeline();
+        Ok(Box::new(FarSession { line, near, timeline }))
     }
 }
 
 struct FarSession {
     line: Line,
     near: Box<dyn Session>,
+    /// As of the last call: what was answered before a failover was said on the timeline before it.
+    timeline: i64,
 }
 
 /// What lies between a process and the store.
@@ -83,6 +86,16 @@ impl Line {
         }
     }
 
+    /// Cuts the process off that makes this COMMIT, if it is to be and messages hang on it: whoever else has its lanes
+    /// by the time it goes on, it must not take their work for its own. Whether it is.
+    fn cut_off(&self, lanes: &[LaneCommit]) -> bool {
+        let sends = lanes.iter().flat_map(|lane| lane.writes.iter()).any(|(table, _)| std::ptr::eq(*table, &OUTBOX));
+        let Some(pause) = sends.then(|| self.process.take_cut_off()).flatten() else { return false };
+        self.world.tell(|| format!("{} is cut off", self.process));
+        brokers::stand_still(&self.world, &self.process, pause, Duration::ZERO);
+        true
+    }
+
     /// An answer on its way back.
     async fn back(&self) {
         self.world.travel().await;
@@ -109,6 +122,7 @@ impl Session for FarSession {
     async fn claim(&mut self, lane: &LaneId, token: &str, owner: &str, start: i64) -> Result<(LaneRow, i64), Error> {
         self.line.go().await?;
         let answer = self.near.claim(lane, token, owner, start).await;
+        self.timeline = self.near.timeline();
         if let Ok((row, _)) = &answer {
             self.line.world.note_claim(row);
         }
@@ -127,6 +141,7 @@ impl Session for FarSession {
     async fn load(&mut self, wants: &[(&'static Table, Want)]) -> Result<Vec<Vec<Row>>, Error> {
         self.line.go().await?;
         let answer = self.near.load(wants).await;
+        self.timeline = self.near.timeline();
         self.line.back().await;
         answer
     }
@@ -134,6 +149,8 @@ impl Session for FarSession {
     async fn commit(&mut self, lanes: &[LaneCommit]) -> Result<Committed, Error> {
         self.line.go().await?;
         let (unknown, made) = self.line.world.throw(|dice, illness| (dice.permille(illness.unknown), dice.one_in(2)));
+        let cut_off = self.line.cut_off(lanes);
+        let (unknown, made) = (unknown || cut_off, made && !cut_off);
         if unknown && !made {
             self.line.world.count("commit without an answer, not made");
             self.line.back().await;
@@ -142,6 +159,7 @@ impl Session for FarSession {
         self.line.check_times(lanes);
         self.line.world.keep_snapshot();
         let answer = self.near.commit(lanes).await;
+        self.timeline = self.near.timeline();
         match &answer {
             Ok(Committed::All { .. }) => self.line.world.note_commit(lanes, &self.line.process),
             Ok(Committed::Fenced(fenced)) => {
@@ -164,6 +182,7 @@ impl Session for FarSession {
     async fn look(&mut self, lanes: &[LaneId]) -> Result<(Vec<LaneRow>, i64), Error> {
         self.line.go().await?;
         let answer = self.near.look(lanes).await;
+        self.timeline = self.near.timeline();
         self.line.back().await;
         answer
     }
@@ -192,12 +211,13 @@ impl Session for FarSession {
     async fn replicated(&mut self, standby: &Standby) -> Result<Replicated, Error> {
         self.line.go().await?;
         let answer = self.near.replicated(standby).await;
+        self.timeline = self.near.timeline();
         self.line.back().await;
         answer
     }
 
     fn timeline(&self) -> i64 {
-        self.near.timeline()
+        self.timeline
     }
 
     fn statements(&self) -> u64 {

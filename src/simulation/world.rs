@@ -1,7 +1,7 @@
 //! What all parts of a simulated world share: the log, the group, the store, the dice, and what is broken now.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -60,6 +60,8 @@ pub(super) struct Inner {
     outages: Outages,
     dice: Dice,
     trace: Option<Vec<String>>,
+    /// Lanes of which Kafka knew that they had been read when the store was made anew.
+    wiped: BTreeSet<LaneId>,
     /// What must never be, as it was seen.
     pub(super) findings: Vec<String>,
     /// How often things happened.
@@ -75,6 +77,7 @@ pub(super) struct World {
     /// Every record that is written outside of the home topics is told here, for who answers it.
     outside: UnboundedSender<(LaneId, Record)>,
     keeps_snapshots: bool,
+    traced: bool,
     /// Only a standby's state is gone back to, and nothing is sent before that one has it.
     gate: bool,
     /// The database's clock jumps at some time.
@@ -98,6 +101,7 @@ impl World {
             outages: Outages::default(),
             dice: Dice::new(plan.seed).fork(2),
             trace: traced.then(Vec::new),
+            wiped: BTreeSet::new(),
             findings: Vec::new(),
             counts: BTreeMap::new(),
         }));
@@ -105,7 +109,7 @@ impl World {
         let clock = Arc::clone(&inner);
         let store = MemoryStore::new("simulated", move || micros(began) + lock(&clock).outages.skew);
         let keeps_snapshots = plan.strikes.iter().any(|strike| matches!(strike.what, super::plan::Blow::Failover(_)));
-        Self { inner, store, began, outside, keeps_snapshots, jumps: plan.jumps(), gate: plan.gate }
+        Self { inner, store, began, outside, keeps_snapshots, traced, jumps: plan.jumps(), gate: plan.gate }
     }
 
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -114,6 +118,9 @@ impl World {
 
     /// A line of the trace, if one is kept.
     pub(super) fn tell(&self, line: impl FnOnce() -> String) {
+        if !self.traced {
+            return;
+        }
         let mut inner = self.inner();
         if let Some(trace) = &mut inner.trace {
             trace.push(format!("{:>6} ms  {}", self.began.elapsed().as_millis(), line()));
@@ -246,6 +253,22 @@ impl World {
         // The standby is what it is until it has more.
         let kept = if self.gate { 1 } else { at };
         inner.snapshots.truncate(kept);
+    }
+
+    /// Another store stands in the place of the first.
+    pub(super) fn wipe(&self) {
+        self.store.wipe("simulated anew");
+        let inner = &mut *self.inner();
+        inner.wiped = inner.group.committed_lanes();
+    }
+
+    /// Lanes that read again what they had read before the store was made anew, as far as Kafka knew.
+    pub(super) fn begun_again(&self) -> Vec<String> {
+        let inner = self.inner();
+        let rows = self.store.lanes().into_iter();
+        let again = rows.filter(|row| inner.wiped.contains(&row.lane) && row.fence.next_offset > 0);
+        let again = again.map(|row| format!("wiped: {} is read again, up to {}", row.lane, row.fence.next_offset));
+        again.chain(inner.findings.iter().cloned()).collect()
     }
 
     /// A lane was claimed.

@@ -66,8 +66,9 @@ pub(super) async fn claim(
 ) -> Result<Claimed, Failure> {
     let mut session = shared.store.session().await?;
     let (mut low, mut high) = ends(shared, lane).await?;
-    if session.peek(lane).await?.is_none() {
-        refuse_foreign_store(shared, lane, identity).await?;
+    let unread = session.peek(lane).await?.is_none_or(|row| is_unread(&row));
+    if unread {
+        refuse_foreign_store(&mut *session, shared, lane, identity).await?;
     }
     if !held.load(Ordering::SeqCst) {
         return Err(Failure::Later(format!("{lane}: the group has taken it away")));
@@ -76,6 +77,10 @@ pub(super) async fn claim(
     let token = shared.chance.token();
     let (row, now) = session.claim(lane, &token, &shared.settings.owner, low).await?;
     failpoint::reach(Point::Claimed);
+    if !unread && is_unread(&row) {
+        // What we have just seen is gone: the store was made anew in between, or has lost its last commits.
+        refuse_foreign_store(&mut *session, shared, lane, identity).await?;
+    }
     if row.fence.next_offset > high {
         // The owner before us has gone on while we asked and waited for its row; what lies beyond the end now has
         // been lost.
@@ -116,7 +121,26 @@ async fn committed_offset(shared: &Shared, lane: &LaneId) -> Option<i64> {
     asked.ok()?.pop()?.1.map(|(offset, _)| offset)
 }
 
-async fn refuse_foreign_store(shared: &Shared, lane: &LaneId, identity: &str) -> Result<(), Failure> {
+/// Whether a lane has done nothing yet, as far as the store knows.
+fn is_unread(row: &LaneRow) -> bool {
+    row.fence.batch == 0
+}
+
+/// A database may also be made anew under a worker that runs: it is asked again who it is. Such a worker ends, because
+/// all that it knows is of the other one, and what it would tell Kafka is that one's id.
+async fn refuse_foreign_store(
+    session: &mut dyn Session,
+    shared: &Shared,
+    lane: &LaneId,
+    identity: &str,
+) -> Result<(), Failure> {
+    if lacks(Safeguard::ForeignStore) {
+        return Ok(());
+    }
+    let found = session.identity().await?;
+    if found != identity {
+        return Err(Failure::Stop(format!("the store was {identity} when the worker started, and is {found} now")));
+    }
     let timeout = shared.settings.metadata_timeout;
     let committed = shared.broker.committed(std::slice::from_ref(lane), timeout).await;
     let committed = committed.map_err(|error| Failure::Later(format!("{lane}: {error}")))?;
@@ -186,7 +210,7 @@ mod tests {
     use async_trait::async_trait;
     use tokio::sync::mpsc::UnboundedSender;
 
-    use super::{claim, starting_point};
+    use super::{Failure, claim, starting_point};
     use crate::{
         broker::{Broker, Consumer, Event, Producer, Report},
         core::{
@@ -253,6 +277,15 @@ mod tests {
         shared.broker = Arc::new(Growing(AtomicI64::new(3)));
         let claimed = claim(&shared, &lane, "growing", &AtomicBool::new(true)).await.unwrap();
         assert!(claimed.halted.unwrap().contains("beyond the end 5"));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_was_made_anew_under_the_worker_is_not_taken_for_the_one_before() {
+        let mut shared = testing::shared(Arc::new(MemoryStore::new("after", || 1)));
+        shared.broker = Arc::new(Growing(AtomicI64::new(0)));
+        let lane = LaneId { topic: "stock".to_owned(), partition: 0 };
+        let refused = claim(&shared, &lane, "before", &AtomicBool::new(true)).await;
+        assert!(matches!(refused, Err(Failure::Stop(_))), "{refused:?}");
     }
 
     fn row(next_offset: i64, last: Option<i64>) -> LaneRow {

@@ -9,6 +9,7 @@ use crate::{
         lane::Input,
         ledger::{COMMAND, TIMER, Timer},
         record::LaneId,
+        sabotage::{Safeguard, lacks},
         table::{Row, Table, Value, Want},
     },
     failpoint::{self, Point},
@@ -70,6 +71,10 @@ impl Writer {
         for id in due {
             let slot = self.slots.get_mut(&id).expect("taken from the slots above");
             let first = slot.next_timer.unwrap_or(now);
+            if lacks(Safeguard::TimerBacklog) {
+                rows.extend(self.load_due(&id, now).await?);
+                continue;
+            }
             let Some(end) = slot.end.filter(|end| end.asked_at >= first) else {
                 if !slot.asking_end && slot.ask_end_after.is_none_or(|after| Instant::now() >= after) {
                     slot.asking_end = true;
