@@ -15,7 +15,7 @@ Runs = list[dict[str, float]]
 
 HEAD = """# Benchmarks
 
-What the worker does beside what one would write from the textbook, and beside what the database alone can do. Everything runs on one machine: brokers, database, worker. The figures are worth something as ratios; each is the median of {rounds} runs in turns, with the lowest and the highest.
+What the worker does beside what one would write from the textbook, and beside what the database alone can do. Everything runs on one machine: brokers, database, worker. The figures are worth something as ratios; throughput is the median of {rounds} runs in turns; where there was more than one run, the lowest and the highest stand beside.
 
     dev/bench
 
