@@ -53,20 +53,19 @@ def restart(services: Services, load: Load, contender: Ours, stream: Stream) -> 
             worker.wait()
             worker = contender.start(place, log.fileno(), group="-again")
             looks: deque[tuple[float, int]] = deque()
-            back = first = None
+            back = None
             while back is None:
                 now, taken = time.monotonic(), contender.taken(place)
                 assert taken < stream.events, "the backlog ended before the rate was back"
                 looks.append((now, taken))
                 while now - looks[0][0] > WINDOW_SECONDS:
                     looks.popleft()
-                first = first or (now if taken > looks[0][1] else None)
                 grown, lasted = taken - looks[0][1], now - looks[0][0]
                 if lasted > WINDOW_SECONDS * 0.8 and grown / lasted >= BACK_SHARE * before:
                     # The window had the rate from its beginning on.
                     back = looks[0][0]
                 time.sleep(0.01)
-            while contender.taken(place) < stream.events or services.end_of(place.topics[1], 4) < stream.events:
+            while contender.taken(place) < stream.events or services.end_of(place.topics[1], stream.partitions) < stream.events:
                 time.sleep(0.05)
         finally:
             worker.terminate()

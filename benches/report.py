@@ -41,6 +41,12 @@ def middle(runs: Runs, key: str = "events_per_second") -> float:
     return median(run[key] for run in runs)
 
 
+def share(alone: Runs, reached: Runs) -> str:
+    """Of what the database alone can do, with one connection or with four."""
+    best = max(middle(alone, "connections_1"), middle(alone, "connections_4"))
+    return f"{middle(reached) / best:.0%}"
+
+
 def throughput(results: dict[str, Any]) -> str:
     lines = [
         "## Throughput",
@@ -67,10 +73,8 @@ def ceiling(results: dict[str, Any], reached: dict[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     for name, runs in results.items():
-        best = max(middle(runs, "connections_1"), middle(runs, "connections_4"))
-        share = f"{middle(reached[name]) / best:.0%}" if name in reached else "–"
         both = " | ".join(spread(runs, key) for key in ("connections_1", "connections_4"))
-        lines.append(f"| {name} | {both} | {share} |")
+        lines.append(f"| {name} | {both} | {share(runs, reached[name])} |")
     return "\n".join(lines)
 
 
@@ -132,14 +136,8 @@ def targets(results: dict[str, Any]) -> str:
     for name, measure, must, aim in TARGETS:
         line(measure, f"{must:g}", f"{aim:g}", lambda name=name: f"{middle(runs[name]) / base:.1f}")
 
-    def share() -> str:
-        told = []
-        for name, alone in results["ceiling"].items():
-            best = max(middle(alone, "connections_1"), middle(alone, "connections_4"))
-            told.append(f"{name}: {middle(runs[name]) / best:.0%}")
-        return "; ".join(told)
-
-    line("share of the ceiling, Kafka in and out included", "40 %", "60 %", share)
+    shares = lambda: "; ".join(f"{name}: {share(alone, runs[name])}" for name, alone in results["ceiling"].items())
+    line("share of the ceiling, Kafka in and out included", "40 %", "60 %", shares)
     shape = lambda name: middle(results["shapes"][name]) / middle(results["shapes"]["uniform"])
     line("all events on one entity, over uniform", "0.7", "1.5", lambda: f"{shape('one'):.2f}")
     line("Zipf 1.2 over uniform", "1.0", "1.5", lambda: f"{shape('zipf'):.2f}")

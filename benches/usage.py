@@ -33,10 +33,10 @@ def family_seconds(pid: int) -> float:
     return spent
 
 
-def resident_mib(pid: int, name: str = "VmHWM") -> float:
-    """Memory at its most, or now with `VmRSS`."""
+def resident_mib(pid: int) -> float:
+    """Memory at its most."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name)) / 1024
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
 
 
 @dataclass

@@ -107,26 +107,20 @@ impl State {
     /// What is known of a row: nothing, that it is absent, or its cells.
     #[must_use]
     pub fn get(&self, address: &Address) -> Option<Option<&Row>> {
-        if is_resident(address.table) {
-            let rows = self.resident.get(address.table.name);
-            return Some(rows.and_then(|rows| rows.get(&address.key)).map(AsRef::as_ref));
-        }
-        self.cached(address).map(Option::as_deref)
+        self.shared(address).map(|row| row.map(AsRef::as_ref))
     }
 
-    fn cached(&self, address: &Address) -> Option<&Known> {
-        if is_passing(address.table) {
-            return self.passing.get(address);
-        }
-        self.young.get(address).or_else(|| self.old.get(address))
-    }
-
-    /// As [`State::get`], to be kept.
-    fn shared(&self, address: &Address) -> Option<Known> {
+    /// As [`State::get`]; the row can be kept at no cost.
+    fn shared(&self, address: &Address) -> Option<Option<&Arc<Row>>> {
         if is_resident(address.table) {
-            return Some(self.resident.get(address.table.name).and_then(|rows| rows.get(&address.key)).cloned());
+            return Some(self.resident.get(address.table.name).and_then(|rows| rows.get(&address.key)));
         }
-        self.cached(address).cloned()
+        let known = if is_passing(address.table) {
+            self.passing.get(address)
+        } else {
+            self.young.get(address).or_else(|| self.old.get(address))
+        };
+        known.map(Option::as_ref)
     }
 
     /// Whether a row is known, there or not; if it is unknown the need is noted.
@@ -234,18 +228,16 @@ impl State {
 
     /// Changes cells of a row, if it is there. Says whether it is.
     pub fn change(&mut self, address: &Address, change: impl FnOnce(&mut Row)) -> bool {
-        debug_assert!(!is_resident(address.table), "resident rows are written whole");
-        let Some(Some(mut row)) = self.shared(address) else { return false };
+        debug_assert!(!is_resident(address.table) && !is_passing(address.table), "only rows that are kept are changed");
+        let Some(Some(row)) = self.shared(address) else { return false };
+        if !self.young.contains_key(address) {
+            let row = Arc::clone(row);
+            self.young.insert(address.clone(), Some(row));
+        }
         self.note_before(address);
-        // Taken out meanwhile: a row that the batch has changed before is not copied again.
-        let rows = if is_passing(address.table) { &mut self.passing } else { &mut self.young };
-        if let Some(place) = rows.get_mut(address) {
-            *place = None;
-            change(Arc::make_mut(&mut row));
-            *place = Some(row);
-        } else {
-            change(Arc::make_mut(&mut row));
-            rows.insert(address.clone(), Some(row));
+        if let Some(Some(row)) = self.young.get_mut(address) {
+            // What it was before is shared with it until it is changed for the first time: then it is copied.
+            change(Arc::make_mut(row));
         }
         true
     }
@@ -253,7 +245,7 @@ impl State {
     fn note_before(&mut self, address: &Address) {
         if !self.before.contains_key(address) {
             let before = self.shared(address).expect("a row is known before it is written");
-            self.before.insert(address.clone(), before);
+            self.before.insert(address.clone(), before.cloned());
         }
     }
 
