@@ -2,7 +2,8 @@
 //!
 //! On the real broker and PostgreSQL, one database and one set of topics a point, a few points at a time. All records
 //! are there before the worker starts, so that where it dies decides nothing about what must come of them. That it
-//! died where it was told to is proved by the name of the point, its last words, and by the signal that ended it.
+//! died where it was told to is proved by the name of the point, which it says before it dies, and by the signal that
+//! ended it.
 //!
 //! `dev/test --features faults --test crash -- --nocapture` prints the table.
 
@@ -91,8 +92,9 @@ fn worker(topics: &Topics, database: &Database) -> Worker {
 async fn died(worker: &mut Process, point: Point) {
     let status = worker.ended(STEP).await;
     assert_eq!(status.signal(), Some(SIGABRT), "{}: {status}, {}", point.name(), worker.log_end());
+    // Not its last words always: its other threads live until the signal is there.
     let words = format!("failpoint {}", point.name());
-    assert_eq!(worker.log().lines().last(), Some(words.as_str()), "{}", worker.log_end());
+    assert!(worker.log().lines().any(|line| line == words), "{}", worker.log_end());
 }
 
 async fn dies_and_recovers(point: Point, hit: u32) -> Recovered {
