@@ -8,14 +8,18 @@ mod services;
 #[path = "fence/stage.rs"]
 mod stage;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use cluster::{Server, Switch};
 use seriatim::{
     config::Backend,
-    postgres::{PostgresStore, Settings},
+    core::{
+        fence::{Fence, LaneCommit, LaneRow},
+        record::LaneId,
+    },
+    postgres::{PostgresStore, Settings, migrate},
     shop,
-    store::{Error, Standby, Store},
+    store::{Committed, Error, Standby, Store},
 };
 use services::wait_until;
 use sqlx::Connection;
@@ -121,6 +125,67 @@ async fn commits_that_a_failover_loses_were_never_sent_and_their_work_is_done_ag
     let forks: i64 = sqlx::query_scalar(forks).fetch_one(&mut beside).await.expect("compare the links");
     assert_eq!(forks, 0, "a receiver has taken what its sender knows nothing of");
     stage.topics.delete(&stage.brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_a_failover_makes_whole_again_commits_nothing_that_was_read_before() {
+    let primary = Server::primary();
+    let standby = primary.standby("heir");
+    let database = services::Database::create_on(primary.url(), "gate-claim").await;
+    let switch = Switch::to(&primary).await;
+    let name = database.url.rsplit('/').next().expect("the URL names a database");
+    let url = format!("postgres://postgres@127.0.0.1:{}/{name}", switch.port);
+    let schema = shop::schema::schema(Backend::Postgres);
+    migrate::up(&Settings::new(url.clone()), &schema).await.expect("migrate");
+    let store = PostgresStore::open(Settings::new(url), &schema).await.expect("open the store");
+    let (mut first, mut second) = (store.session().await.expect("connect"), store.session().await.expect("connect"));
+    let lane = LaneId { topic: "stock".to_owned(), partition: 0 };
+    let (claimed, _) = first.claim(&lane, "first", "first", 0).await.expect("a claim");
+    let batch = |row: &LaneRow| LaneCommit {
+        lane: row.lane.clone(),
+        expected: row.fence.clone(),
+        next_offset: row.fence.next_offset + 1,
+        incarnation: row.incarnation,
+        last: None,
+        relayed: row.relayed,
+        writes: Arc::default(),
+    };
+    assert!(matches!(first.commit(&[batch(&claimed)]).await, Ok(Committed::All { .. })));
+    let (rows, _) = first.look(std::slice::from_ref(&lane)).await.expect("a look");
+    let mine = rows.into_iter().next().expect("the lane's row");
+    let named = Standby::Named("heir".to_owned());
+    let follows =
+        async { while first.replicated(&named).await.is_ok_and(|done| done.flushed < Some(done.committed)) {} };
+    tokio::time::timeout(STEP, follows).await.expect("the standby has it");
+    standby.kill();
+
+    // Of these commits the first one may read what it likes.
+    let (later, _) = second.claim(&lane, "second", "second", 0).await.expect("a claim");
+    assert!(matches!(second.commit(&[batch(&later)]).await, Ok(Committed::All { .. })));
+    primary.kill();
+    standby.start();
+    standby.promote();
+    switch.turn(&standby);
+
+    let answered = async {
+        loop {
+            let answer = first.commit(&[batch(&mine)]).await;
+            if !matches!(answer, Err(Error::Retry(_))) {
+                return answer;
+            }
+        }
+    };
+    let answer = tokio::time::timeout(STEP, answered).await.expect("an answer of the new primary");
+    assert_eq!(answer, Ok(Committed::Fenced(vec![lane.clone()])));
+    // It is the timeline alone that tells: the row is as it was.
+    let (rows, _) = first.look(std::slice::from_ref(&lane)).await.expect("a look");
+    let found = rows.into_iter().next().expect("the lane's row");
+    assert_eq!(
+        found,
+        LaneRow { fence: Fence { timeline: found.fence.timeline, ..mine.fence.clone() }, ..mine.clone() }
+    );
+    assert!(found.fence.timeline > mine.fence.timeline);
+    assert!(matches!(first.commit(&[batch(&found)]).await, Ok(Committed::All { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -182,8 +182,8 @@ impl Lane {
         headers.push(header(POSITION, place));
         headers.push(header(SEQUENCE, sequence.to_string()));
         headers.push(header(DIGEST, hex(&digest)));
-        if self.timeline > 0 {
-            headers.push(header(TIMELINE, self.timeline.to_string()));
+        if self.fence.timeline > 0 {
+            headers.push(header(TIMELINE, self.fence.timeline.to_string()));
         }
         self.post(Message {
             position,

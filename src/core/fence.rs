@@ -20,6 +20,9 @@ pub struct Fence {
     pub token: String,
     /// Moves with every commit.
     pub batch: i64,
+    /// The store's timeline when the row was read: of the connection, not of the row. A failover that loses the
+    /// commits of a later owner makes the row whole again, but not what was read of that owner's commits meanwhile.
+    pub timeline: i64,
 }
 
 /// The last record that a lane has read; tells whether the topic is still the same.

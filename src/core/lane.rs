@@ -127,8 +127,6 @@ pub struct Lane {
     pub(super) drain_condemned: Option<String>,
     /// The saga that lives with this lane's entities, if one does.
     pub(super) saga_name: Option<&'static str>,
-    /// The database's timeline, which messages carry; 0 while nobody has told it.
-    pub(super) timeline: i64,
     /// Where the lane halted last, if it was before the fork of a link: an order must name the same.
     pub(super) fork: Option<Fork>,
 }
@@ -155,14 +153,8 @@ impl Lane {
             failures: Vec::new(),
             held_bytes: 0,
             drain_condemned: None,
-            timeline: 0,
             fork: None,
         }
-    }
-
-    /// Hears which timeline of the database it writes on.
-    pub fn hear_timeline(&mut self, timeline: i64) {
-        self.timeline = timeline;
     }
 
     /// The tables to be read whole before the first batch, and the key prefix of this lane's rows.

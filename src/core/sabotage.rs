@@ -40,10 +40,12 @@ macro_rules! safeguards {
 safeguards! {
     /// Commits compare nothing.
     Fence = "fence",
-    /// Commits compare everything but the batch.
+    /// Commits compare everything but the batch, and the store tells no timeline.
     FenceBatch = "fence-batch",
-    /// Commits compare everything but the token.
+    /// Commits compare everything but the token, and the store tells no timeline.
     FenceToken = "fence-token",
+    /// Commits do not ask on which timeline of the store their rows were read.
+    Timeline = "timeline",
     /// Commits take any row that is not newer, `<=` for `=`.
     FenceEquality = "fence-equality",
     /// Writes and offset are two transactions.

@@ -62,11 +62,30 @@ impl Data {
             tables: Tables::default(),
         }
     }
+
+    /// What it says of its timeline: without one it is up to the token and the batch to tell that commits were lost.
+    fn timeline(&self) -> i64 {
+        if lacks(Safeguard::FenceToken) || lacks(Safeguard::FenceBatch) { 0 } else { self.timeline }
+    }
+
+    /// A lane's row as it is read on the timeline of now.
+    fn lane(&self, lane: &LaneId) -> Option<LaneRow> {
+        let row = self.lanes.get(lane)?;
+        Some(LaneRow { fence: Fence { timeline: self.timeline(), ..row.fence.clone() }, ..row.clone() })
+    }
 }
 
 /// An earlier state of a [`MemoryStore`].
 #[derive(Clone, Debug)]
 pub struct Snapshot(Data);
+
+impl Snapshot {
+    /// The row that a lane had.
+    #[must_use]
+    pub fn lane(&self, lane: &LaneId) -> Option<&LaneRow> {
+        self.0.lanes.get(lane)
+    }
+}
 
 impl MemoryStore {
     /// An empty store with this identity; `clock` tells microseconds since the epoch.
@@ -146,8 +165,9 @@ fn matches(row: &Fence, expected: &Fence) -> bool {
     let older = lacks(Safeguard::FenceEquality) && row.batch <= expected.batch && row.epoch <= expected.epoch;
     let batch = row.batch == expected.batch || same(Safeguard::FenceBatch);
     let token = row.token == expected.token || same(Safeguard::FenceToken);
+    let timeline = row.timeline == expected.timeline || same(Safeguard::Timeline);
     let rest = (row.next_offset, row.epoch) == (expected.next_offset, expected.epoch) || lacks(Safeguard::Fence);
-    older || (batch && token && rest)
+    older || (batch && token && timeline && rest)
 }
 
 #[async_trait]
@@ -167,15 +187,17 @@ impl Session for MemorySession {
     async fn claim(&mut self, lane: &LaneId, token: &str, owner: &str, start: i64) -> Result<(LaneRow, i64), Error> {
         self.statements += 4;
         let mut data = self.store.data();
+        let timeline = data.timeline();
         let row = Arc::make_mut(&mut data.lanes).entry(lane.clone()).or_insert_with(|| LaneRow {
             lane: lane.clone(),
-            fence: Fence { next_offset: start, epoch: 0, token: String::new(), batch: 0 },
+            fence: Fence { next_offset: start, epoch: 0, token: String::new(), batch: 0, timeline: 0 },
             incarnation: 1,
             last: None,
             relayed: Position::default(),
             owner: String::new(),
         });
         row.fence.epoch += 1;
+        row.fence.timeline = timeline;
         token.clone_into(&mut row.fence.token);
         owner.clone_into(&mut row.owner);
         Ok((row.clone(), (self.store.clock)()))
@@ -183,7 +205,7 @@ impl Session for MemorySession {
 
     async fn peek(&mut self, lane: &LaneId) -> Result<Option<LaneRow>, Error> {
         self.statements += 1;
-        Ok(self.store.data().lanes.get(lane).cloned())
+        Ok(self.store.data().lane(lane))
     }
 
     async fn load(&mut self, wants: &[(&'static Table, Want)]) -> Result<Vec<Vec<Row>>, Error> {
@@ -198,7 +220,7 @@ impl Session for MemorySession {
         self.statements += 4 + tables.len() as u64;
         let mut data = self.store.data();
         let whole =
-            |commit: &LaneCommit| data.lanes.get(&commit.lane).is_some_and(|row| matches(&row.fence, &commit.expected));
+            |commit: &LaneCommit| data.lane(&commit.lane).is_some_and(|row| matches(&row.fence, &commit.expected));
         let fenced: Vec<_> = sorted.iter().filter(|commit| !whole(commit)).map(|commit| commit.lane.clone()).collect();
         if !fenced.is_empty() {
             return Ok(Committed::Fenced(fenced));
@@ -232,7 +254,7 @@ impl Session for MemorySession {
         let data = self.store.data();
         let mut wanted: Vec<_> = lanes.iter().collect();
         wanted.sort();
-        let found = wanted.into_iter().filter_map(|lane| data.lanes.get(lane).cloned()).collect();
+        let found = wanted.into_iter().filter_map(|lane| data.lane(lane)).collect();
         Ok((found, (self.store.clock)()))
     }
 
@@ -269,7 +291,7 @@ impl Session for MemorySession {
     }
 
     fn timeline(&self) -> i64 {
-        self.store.data().timeline
+        self.store.data().timeline()
     }
 
     fn statements(&self) -> u64 {

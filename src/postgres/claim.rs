@@ -65,7 +65,8 @@ pub(super) async fn claim(
     arguments.add(owner)?;
     let rows = open.rows(&doing, None, TAKE, arguments).await?;
     let row = rows.first().ok_or_else(|| Error::Retry(format!("{doing}: its row went away")))?;
-    let claimed = (lane_row(row)?, cell::<chrono::DateTime<chrono::Utc>>(row, LANE_COLUMNS)?.timestamp_micros());
+    let claimed =
+        (lane_row(row, open.timeline)?, cell::<chrono::DateTime<chrono::Utc>>(row, LANE_COLUMNS)?.timestamp_micros());
     failpoint::reach(Point::ClaimWritten);
     // A claim without an answer is simply made again: it raises the epoch once more.
     open.commit().await.map_err(|error| Error::Retry(format!("{doing}: {error}")))?;
@@ -75,13 +76,13 @@ pub(super) async fn claim(
 /// Reads a lane's row without a lock.
 pub(super) async fn peek(open: &mut Open, lane: &LaneId) -> Result<Option<LaneRow>, Error> {
     let rows = open.rows("reading a lane's row", None, PEEK, key(lane)?).await?;
-    rows.first().map(lane_row).transpose()
+    rows.first().map(|row| lane_row(row, open.timeline)).transpose()
 }
 
 /// Reads lanes' rows under lock. The locks end with the statement: having waited for them is the point.
 pub(super) async fn look(open: &mut Open, lanes: &[LaneId]) -> Result<(Vec<LaneRow>, i64), Error> {
     let rows = open.rows("looking at lanes' rows", None, LOCK, keys(lanes.iter())?).await?;
-    let found = rows.iter().map(lane_row).collect::<Result<_, _>>()?;
+    let found = rows.iter().map(|row| lane_row(row, open.timeline)).collect::<Result<_, _>>()?;
     Ok((found, clock(open).await?))
 }
 
@@ -105,8 +106,8 @@ pub(super) fn keys<'a>(lanes: impl Iterator<Item = &'a LaneId>) -> Result<Argume
 /// How many columns a lane's row has, and where the next column stands.
 const LANE_COLUMNS: usize = 13;
 
-/// Reads a lane's row.
-pub(super) fn lane_row(row: &PgRow) -> Result<LaneRow, Error> {
+/// Reads a lane's row, found on a connection to this timeline.
+pub(super) fn lane_row(row: &PgRow, timeline: i64) -> Result<LaneRow, Error> {
     let partition = i32::try_from(cell::<i64>(row, 1)?)
         .map_err(|_| Error::Stop("a lane's partition in the database is out of range".to_owned()))?;
     let last = match (cell(row, 8)?, cell(row, 9)?, cell(row, 10)?) {
@@ -115,7 +116,13 @@ pub(super) fn lane_row(row: &PgRow) -> Result<LaneRow, Error> {
     };
     Ok(LaneRow {
         lane: LaneId { topic: cell(row, 0)?, partition },
-        fence: Fence { next_offset: cell(row, 2)?, epoch: cell(row, 3)?, token: cell(row, 4)?, batch: cell(row, 5)? },
+        fence: Fence {
+            next_offset: cell(row, 2)?,
+            epoch: cell(row, 3)?,
+            token: cell(row, 4)?,
+            batch: cell(row, 5)?,
+            timeline,
+        },
         owner: cell(row, 6)?,
         incarnation: cell(row, 7)?,
         last,

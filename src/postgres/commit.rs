@@ -69,7 +69,7 @@ async fn fenced(open: &mut Open, sorted: &[&LaneCommit]) -> Result<Vec<LaneId>, 
     let rows = open.rows("locking lanes' rows", None, claim::LOCK, arguments).await?;
     let mut found = BTreeMap::<LaneId, Fence>::new();
     for row in &rows {
-        let row = claim::lane_row(row)?;
+        let row = claim::lane_row(row, open.timeline)?;
         found.insert(row.lane, row.fence);
     }
     let differs = |commit: &&&LaneCommit| found.get(&commit.lane) != Some(&commit.expected);

@@ -33,8 +33,12 @@ pub(super) struct PostgresSession {
 macro_rules! lend {
     ($session:ident, |$open:ident| $call:expr) => {{
         let mut lent = match $session.open.take() {
-            Some(open) => open,
-            None => Open::new(&$session.address).await?,
+            Some(open) if open.timeline > 0 => open,
+            // None yet; or the server was a standby then, and may have been promoted since.
+            gone => {
+                $session.sent += gone.map_or(0, |open| open.sent);
+                Open::new(&$session.address).await?
+            }
         };
         $session.timeline = lent.timeline;
         let $open = &mut lent;

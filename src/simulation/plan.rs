@@ -28,6 +28,9 @@ pub enum Blow {
     /// The next COMMIT of a worker that sends messages has no answer; the worker stands still then for so many
     /// milliseconds, and the group takes it for dead at once.
     CutOff(usize, u64),
+    /// The next time that a worker reads rows after another has committed on a lane of its own, the database loses all
+    /// that the other has done there, before anything comes of what was read.
+    Overtaken(usize),
     /// A worker joins, and leaves when so many milliseconds are over.
     Visitor(u64),
     /// The group gives its lanes out anew.
@@ -57,6 +60,7 @@ impl Blow {
             Self::Terminate(_) => "terminate",
             Self::Freeze(..) => "freeze",
             Self::CutOff(..) => "cut off at COMMIT",
+            Self::Overtaken(_) => "commits lost that were read",
             Self::Visitor(_) => "visitor",
             Self::Rebalance => "rebalance",
             Self::SplitBrain(_) => "split brain",
@@ -155,6 +159,12 @@ impl Plan {
                 plan.strikes.extend(fork(&mut dice));
             }
         }
+        if theme == Theme::LostCommits {
+            plan.workers = plan.workers.max(2);
+            for _ in 0..dice.below(4) {
+                plan.strikes.extend(overtaken(&mut dice));
+            }
+        }
         if theme == Theme::LostAnswers {
             plan.workers = plan.workers.max(2);
             for _ in 0..=1 + dice.below(2) {
@@ -203,6 +213,13 @@ fn fork(dice: &mut Dice) -> [Strike; 2] {
     let lost = Blow::Failover(later + dice.below(60));
     let jump = Blow::ClockJump(dice.between(500, 3_000));
     [Strike { at, what: jump }, Strike { at: at + Duration::from_millis(later), what: lost }]
+}
+
+/// A second owner takes a lane, and what the first one reads before it knows is lost again.
+fn overtaken(dice: &mut Dice) -> [Strike; 3] {
+    let at = Plan::moment(dice);
+    let blows = [Blow::Overtaken(dice.index(8)), Blow::Overtaken(dice.index(8)), Blow::SplitBrain(dice.index(64))];
+    blows.map(|what| Strike { at, what })
 }
 
 /// All deadlines are over at once, and whoever says so first has no answer to it.

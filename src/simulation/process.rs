@@ -19,6 +19,8 @@ pub(super) struct Process {
     thaws: Mutex<Option<Instant>>,
     /// Its next COMMIT with messages has no answer, and it stands still for so long then.
     cut_off: Mutex<Option<Duration>>,
+    /// The store loses what another has done on a lane of its own when it has read that.
+    overtaken: AtomicBool,
 }
 
 impl fmt::Display for Process {
@@ -34,6 +36,7 @@ impl Process {
             dead: AtomicBool::new(false),
             thaws: Mutex::new(None),
             cut_off: Mutex::new(None),
+            overtaken: AtomicBool::new(false),
         }
     }
 
@@ -54,6 +57,7 @@ impl Process {
     pub(super) fn thaw(&self) {
         *self.thaws.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.cut_off(None);
+        self.set_overtaken(false);
     }
 
     /// Its next COMMIT with messages has no answer, and it stands still for so long then.
@@ -64,6 +68,15 @@ impl Process {
     /// For how long it stands still after the COMMIT that it makes now, if that one is to have no answer.
     pub(super) fn take_cut_off(&self) -> Option<Duration> {
         self.cut_off.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the store is to lose what another has done on a lane of its own when it has read that.
+    pub(super) fn set_overtaken(&self, overtaken: bool) {
+        self.overtaken.store(overtaken, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_overtaken(&self) -> bool {
+        self.overtaken.load(Ordering::SeqCst)
     }
 
     /// Until when it stands still, if it does.

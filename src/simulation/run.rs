@@ -286,6 +286,10 @@ impl Stage {
                 let Some(slot) = self.slot(who) else { return };
                 slot.process.cut_off(Some(millis(pause)));
             }
+            Blow::Overtaken(who) => {
+                let Some(slot) = self.slot(who) else { return };
+                slot.process.set_overtaken(true);
+            }
             Blow::Visitor(stay) => {
                 self.start(true);
                 let slot = self.slots().last().cloned();

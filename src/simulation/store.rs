@@ -1,7 +1,11 @@
 //! A store on the other end of a bad line: each call may fail before or after it has done its work, be late, or
 //! outlive the process that made it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 
@@ -31,7 +35,7 @@ impl Store for FarStore {
         let near = self.world.store.session().await?;
         line.back().await;
         let timeline = near.timeline();
-        Ok(Box::new(FarSession { line, near, timeline }))
+        Ok(Box::new(FarSession { line, near, timeline, lanes: BTreeSet::new() }))
     }
 }
 
@@ -40,6 +44,18 @@ struct FarSession {
     near: Box<dyn Session>,
     /// As of the last call: what was answered before a failover was said on the timeline before it.
     timeline: i64,
+    /// Lanes whose batches it commits, as far as it knows.
+    lanes: BTreeSet<LaneId>,
+}
+
+impl FarSession {
+    /// Loses what another owner has done on a lane, if that is to be lost once it was read here.
+    fn be_overtaken(&self) {
+        let Line { world, process } = &self.line;
+        if process.is_overtaken() && self.lanes.iter().any(|lane| world.lose_later_owner(lane, &process.name)) {
+            process.set_overtaken(false);
+        }
+    }
 }
 
 /// What lies between a process and the store.
@@ -121,6 +137,7 @@ impl Session for FarSession {
 
     async fn claim(&mut self, lane: &LaneId, token: &str, owner: &str, start: i64) -> Result<(LaneRow, i64), Error> {
         self.line.go().await?;
+        self.line.world.keep_snapshot();
         let answer = self.near.claim(lane, token, owner, start).await;
         self.timeline = self.near.timeline();
         if let Ok((row, _)) = &answer {
@@ -142,6 +159,7 @@ impl Session for FarSession {
         self.line.go().await?;
         let answer = self.near.load(wants).await;
         self.timeline = self.near.timeline();
+        self.be_overtaken();
         self.line.back().await;
         answer
     }
@@ -161,8 +179,12 @@ impl Session for FarSession {
         let answer = self.near.commit(lanes).await;
         self.timeline = self.near.timeline();
         match &answer {
-            Ok(Committed::All { .. }) => self.line.world.note_commit(lanes, &self.line.process),
+            Ok(Committed::All { .. }) => {
+                self.lanes.extend(lanes.iter().map(|commit| commit.lane.clone()));
+                self.line.world.note_commit(lanes, &self.line.process);
+            }
             Ok(Committed::Fenced(fenced)) => {
+                self.lanes.retain(|lane| !fenced.contains(lane));
                 self.line.world.count("fenced");
                 self.line.world.tell(|| format!("{} is fenced on {fenced:?}", self.line.process));
             }

@@ -247,12 +247,30 @@ impl World {
         let lost = if self.gate { Duration::ZERO } else { lost };
         let Some(earliest) = Instant::now().checked_sub(lost) else { return };
         let at = inner.snapshots.partition_point(|(when, ..)| *when <= earliest);
-        let Some((_, commits, snapshot)) = at.checked_sub(1).and_then(|at| inner.snapshots.get(at)) else { return };
+        self.go_back(inner, at);
+    }
+
+    /// The store loses all that was done since a lane's earlier owner had it, if another has committed there. Whether
+    /// it has.
+    pub(super) fn lose_later_owner(&self, lane: &LaneId, owner: &str) -> bool {
+        let inner = &mut *self.inner();
+        let Some(now) = self.store.lanes().into_iter().find(|row| row.lane == *lane) else { return false };
+        let builds_on = |row: &LaneRow| row.owner == owner && row.fence.batch < now.fence.batch;
+        let earlier = |(.., snapshot): &(Instant, usize, Snapshot)| snapshot.lane(lane).is_some_and(builds_on);
+        let at = inner.snapshots.iter().rposition(earlier).filter(|_| now.owner != owner);
+        if let Some(at) = at {
+            self.go_back(inner, at + 1);
+        }
+        at.is_some()
+    }
+
+    /// Goes back to the last of the first so many states.
+    fn go_back(&self, inner: &mut Inner, states: usize) {
+        let Some((_, commits, snapshot)) = states.checked_sub(1).and_then(|at| inner.snapshots.get(at)) else { return };
         self.store.restore(snapshot.clone());
         inner.commits.truncate(*commits);
         // The standby is what it is until it has more.
-        let kept = if self.gate { 1 } else { at };
-        inner.snapshots.truncate(kept);
+        inner.snapshots.truncate(if self.gate { 1 } else { states });
     }
 
     /// Another store stands in the place of the first.

@@ -113,7 +113,14 @@ fn lane_row(row: &SqliteRow) -> Result<LaneRow, Error> {
     };
     Ok(LaneRow {
         lane: LaneId { topic: cell(row, 0)?, partition },
-        fence: Fence { next_offset: cell(row, 2)?, epoch: cell(row, 3)?, token: cell(row, 4)?, batch: cell(row, 5)? },
+        // No other file ever takes over.
+        fence: Fence {
+            next_offset: cell(row, 2)?,
+            epoch: cell(row, 3)?,
+            token: cell(row, 4)?,
+            batch: cell(row, 5)?,
+            timeline: 0,
+        },
         owner: cell(row, 6)?,
         incarnation: cell(row, 7)?,
         last,

@@ -291,7 +291,7 @@ mod tests {
     fn row(next_offset: i64, last: Option<i64>) -> LaneRow {
         LaneRow {
             lane: LaneId { topic: "stock".to_owned(), partition: 0 },
-            fence: Fence { next_offset, epoch: 1, token: "t".to_owned(), batch: 1 },
+            fence: Fence { next_offset, epoch: 1, token: "t".to_owned(), batch: 1, timeline: 0 },
             incarnation: 1,
             last: last.map(|offset| LastRecord { offset, timestamp_ms: 0, digest: Vec::new() }),
             relayed: Position::default(),

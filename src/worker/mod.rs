@@ -11,6 +11,7 @@ mod gate;
 mod gather;
 mod link;
 mod load;
+mod ownership;
 mod probe;
 mod relay;
 mod resend;

@@ -39,7 +39,7 @@ fn router() -> (Router, mpsc::UnboundedReceiver<Order>) {
 fn claimed(router: &Router, epoch: i64) -> Box<Result<Claimed, Failure>> {
     let row = LaneRow {
         lane: id(),
-        fence: Fence { next_offset: 0, epoch, token: epoch.to_string(), batch: 0 },
+        fence: Fence { next_offset: 0, epoch, token: epoch.to_string(), batch: 0, timeline: 0 },
         incarnation: 1,
         last: None,
         relayed: Position::default(),

@@ -255,7 +255,7 @@ mod tests {
         let shared = testing::shared(Arc::new(MemoryStore::new("slot", || 1)));
         let row = LaneRow {
             lane: LaneId { topic: "activity".to_owned(), partition: 0 },
-            fence: Fence { next_offset: 0, epoch: 1, token: "t".to_owned(), batch: 0 },
+            fence: Fence { next_offset: 0, epoch: 1, token: "t".to_owned(), batch: 0, timeline: 0 },
             incarnation: 1,
             last: None,
             relayed: Position::default(),

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use super::{claim, gather::Work, load, writer::Writer};
+use super::{gather::Work, load, writer::Writer};
 use crate::{
     core::{
         batch::{AlarmKind, Halt},
@@ -21,10 +21,10 @@ use crate::{
 };
 
 /// A lane's inputs with what was decided on them.
-struct Batch {
-    lane: LaneId,
+pub(super) struct Batch {
+    pub(super) lane: LaneId,
     inputs: Vec<Input>,
-    decided: Box<Decided>,
+    pub(super) decided: Box<Decided>,
 }
 
 /// How a transaction went.
@@ -70,6 +70,7 @@ impl Writer {
         let mut open: Vec<Work> = work;
         let mut done = Vec::new();
         for _ in 0..ROUNDS_MAX {
+            self.agree_on_timeline(&open).await?;
             // Told anew for each round: what was loaded late may lack what had grown old by then, and by an older clock
             // that would count as never known.
             let now = self.clock.now();
@@ -77,7 +78,6 @@ impl Writer {
             let mut rest: Vec<Work> = Vec::new();
             for (id, inputs) in open {
                 let Some(slot) = self.slots.get_mut(&id) else { continue };
-                slot.lane.hear_timeline(self.session.timeline());
                 match slot.lane.decide(&inputs, now, slot.shown.relayed()) {
                     Step::Decided(decided) => done.push(Batch { lane: id, inputs, decided }),
                     Step::Short(needs) => {
@@ -186,58 +186,6 @@ impl Writer {
         }
     }
 
-    /// Whether a commit without an answer was made: nothing, if the rows do not tell.
-    async fn resolve(&mut self, batches: &[Batch]) -> Result<Option<bool>, String> {
-        let ids: Vec<LaneId> = batches.iter().map(|batch| batch.lane.clone()).collect();
-        let mut attempt = 0;
-        loop {
-            let rows = match self.session.look(&ids).await {
-                Ok((rows, now)) => {
-                    self.clock.hear(now);
-                    rows
-                }
-                Err(error) => {
-                    attempt += 1;
-                    pause(&self.shared, &error, attempt).await?;
-                    continue;
-                }
-            };
-            let mine = |after: i64| {
-                batches.iter().any(|batch| {
-                    let expected = &batch.decided.commit.expected;
-                    rows.iter().any(|row| {
-                        row.lane == batch.lane
-                            && (row.fence.token == expected.token || lacks(Safeguard::LostAnswer))
-                            && row.fence.batch == expected.batch + after
-                    })
-                })
-            };
-            return Ok(match (mine(1), mine(0)) {
-                (true, _) => Some(true),
-                (false, true) => Some(false),
-                (false, false) => None,
-            });
-        }
-    }
-
-    /// Lanes that failed the compare: what their rows say now decides who has them.
-    async fn lose_fenced(&mut self, lanes: &[LaneId]) -> Result<(), String> {
-        let mut attempt = 0;
-        let rows = loop {
-            match self.session.look(lanes).await {
-                Ok((rows, _)) => break rows,
-                Err(error) => {
-                    attempt += 1;
-                    pause(&self.shared, &error, attempt).await?;
-                }
-            }
-        };
-        for lane in lanes {
-            self.lose(lane, rows.iter().find(|row| row.lane == *lane).map(|row| row.fence.epoch));
-        }
-        Ok(())
-    }
-
     /// Cuts a rejected batch in halves until only what the database refuses is left, and lets that one fail.
     /// What drains is tried by itself first: it would spoil every piece.
     async fn isolate(&mut self, batch: Batch, mut error: String) -> Result<(), String> {
@@ -289,31 +237,6 @@ impl Writer {
     fn put_back(&mut self, id: &LaneId, inputs: impl IntoIterator<Item = Input>) {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.put_back(inputs);
-        }
-    }
-
-    /// Throws away what a lane knows and reads it anew, under the same claim.
-    async fn reopen(&mut self, id: &LaneId) -> Result<(), String> {
-        let mut attempt = 0;
-        loop {
-            match claim::reopen(&mut *self.session, &self.shared, id).await {
-                Ok(found) => {
-                    let Some(slot) = self.slots.get_mut(id) else { return Ok(()) };
-                    let found = match found {
-                        Some(lane) if lane.fence() == slot.lane.fence() => {
-                            slot.lane = lane;
-                            return Ok(());
-                        }
-                        found => found,
-                    };
-                    self.lose(id, found.map(|lane| lane.fence().epoch));
-                    return Ok(());
-                }
-                Err(error) => {
-                    attempt += 1;
-                    pause(&self.shared, &error, attempt).await?;
-                }
-            }
         }
     }
 
@@ -369,7 +292,7 @@ impl Writer {
 }
 
 /// Waits before the next attempt, longer each time. An error ends the process.
-async fn pause(shared: &super::writer::Shared, error: &Error, attempt: usize) -> Result<(), String> {
+pub(super) async fn pause(shared: &super::writer::Shared, error: &Error, attempt: usize) -> Result<(), String> {
     if let Error::Stop(text) = error {
         return Err(text.clone());
     }

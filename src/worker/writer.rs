@@ -21,12 +21,7 @@ use super::{
 use crate::{
     admin::Health,
     broker::Broker,
-    core::{
-        catalog::Catalog,
-        limits::Limits,
-        record::LaneId,
-        sabotage::{Safeguard, lacks},
-    },
+    core::{catalog::Catalog, limits::Limits, record::LaneId},
     store::{Error, Session, Store},
     telemetry::Metrics,
 };
@@ -262,35 +257,6 @@ impl Writer {
         }
     }
 
-    /// A lane's row as memory has it must be what the database has: else commits were lost, or the lane is.
-    async fn look_at_idle_lanes(&mut self) -> Result<(), String> {
-        if lacks(Safeguard::IdleLook) {
-            return Ok(());
-        }
-        let every = self.shared.settings.idle_look;
-        let idle = self.slots.iter().filter(|(_, slot)| slot.looked.elapsed() >= every).map(|(id, _)| id.clone());
-        let idle: Vec<LaneId> = idle.collect();
-        if idle.is_empty() {
-            return Ok(());
-        }
-        let (rows, now) = match self.session.look(&idle).await {
-            Ok(found) => found,
-            Err(error) => return self.note_failure(&error).await,
-        };
-        self.clock.hear(now);
-        self.failures = 0;
-        self.shared.health.store_answers(true);
-        for id in idle {
-            let Some(slot) = self.slots.get_mut(&id) else { continue };
-            slot.looked = Instant::now();
-            let row = rows.iter().find(|row| row.lane == id);
-            if row.map(|row| &row.fence) != Some(slot.lane.fence()) {
-                self.lose(&id, row.map(|row| row.fence.epoch));
-            }
-        }
-        Ok(())
-    }
-
     /// A call failed and nothing was written: pause, then the caller tries again. An error ends the process.
     pub(super) async fn note_failure(&mut self, error: &Error) -> Result<(), String> {
         match error {
@@ -304,15 +270,6 @@ impl Writer {
                 Ok(())
             }
         }
-    }
-
-    /// Gives a lane up: its row is not what memory has. `epoch` is the row's now.
-    pub(super) fn lose(&mut self, lane: &LaneId, epoch: Option<i64>) {
-        let Some(slot) = self.slots.get(lane) else { return };
-        let newer = epoch.is_some_and(|epoch| epoch > slot.lane.fence().epoch);
-        self.shared.metrics.fenced(1);
-        tracing::warn!(topic = %lane.topic, partition = lane.partition, newer_claim = newer, "the lane was lost");
-        self.give_up(lane, !newer);
     }
 
     /// Serves a lane no more and lets it be claimed again: at once, or after a pause.

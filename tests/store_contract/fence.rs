@@ -76,6 +76,8 @@ pub async fn compare_is_by_equality_in_every_part(database: Database) {
         changed(|fence| fence.epoch -= 1),
         changed(|fence| fence.epoch += 1),
         changed(|fence| fence.token.push('!')),
+        changed(|fence| fence.timeline -= 1),
+        changed(|fence| fence.timeline += 1),
     ];
     for wrong in wrong {
         let answer = session.commit(&[batch(&wrong, vec![main("x")])]).await.unwrap();

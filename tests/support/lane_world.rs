@@ -263,9 +263,7 @@ impl World {
     pub fn decide(&mut self, id: &LaneId, inputs: &[Input]) -> (Decided, usize) {
         let now = self.now();
         for round in 1..=64 {
-            let timeline = self.session.timeline();
             let lane = self.lane(id);
-            lane.hear_timeline(timeline);
             let relayed = Position::default();
             match lane.decide(inputs, now, relayed) {
                 Step::Decided(decided) => return (*decided, round),
