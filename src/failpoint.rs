@@ -33,11 +33,7 @@ pub enum Point {
     TimersRead,
     /// The transaction was begun.
     Begun,
-    /// The lanes' rows are locked and compared.
-    Fenced,
-    /// The lanes' rows are moved.
-    Moved,
-    /// Everything is written and COMMIT not sent.
+    /// The lanes' rows are compared and moved, everything is written, and COMMIT is not sent.
     Written,
     /// COMMIT was sent and its answer not read.
     CommitSent,
@@ -73,7 +69,7 @@ pub enum Point {
 
 impl Point {
     /// Every point, in the order of the path.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 25] = [
         Self::Assigned,
         Self::Revoking,
         Self::Claiming,
@@ -83,8 +79,6 @@ impl Point {
         Self::Decided,
         Self::TimersRead,
         Self::Begun,
-        Self::Fenced,
-        Self::Moved,
         Self::Written,
         Self::CommitSent,
         Self::CommitAnswered,
@@ -116,8 +110,6 @@ impl Point {
             Self::Decided => "decided",
             Self::TimersRead => "timers_read",
             Self::Begun => "begun",
-            Self::Fenced => "fenced",
-            Self::Moved => "moved",
             Self::Written => "written",
             Self::CommitSent => "commit_sent",
             Self::CommitAnswered => "commit_answered",

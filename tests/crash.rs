@@ -33,10 +33,9 @@ const AT_A_TIME: usize = 4;
 /// The signal of a process that ends itself: nothing of it runs after that.
 const SIGABRT: i32 = 6;
 /// Points that are passed many times, and another time at which to die there.
-const LATER: [(Point, u32); 10] = [
+const LATER: [(Point, u32); 9] = [
     (Point::Claimed, 7),
     (Point::TimersRead, 2),
-    (Point::Fenced, 3),
     (Point::Written, 3),
     (Point::CommitSent, 2),
     (Point::CommitSent, 3),

@@ -59,11 +59,11 @@ pub(super) async fn claim(
     open.begin().await?;
     let mut arguments = key(lane)?;
     arguments.add(start)?;
-    open.change(&doing, None, CREATE, arguments).await?;
+    open.change(&doing, &[], CREATE, arguments).await?;
     let mut arguments = key(lane)?;
     arguments.add(token)?;
     arguments.add(owner)?;
-    let rows = open.rows(&doing, None, TAKE, arguments).await?;
+    let rows = open.rows(&doing, &[], TAKE, arguments).await?;
     let row = rows.first().ok_or_else(|| Error::Retry(format!("{doing}: its row went away")))?;
     let claimed =
         (lane_row(row, open.timeline)?, cell::<chrono::DateTime<chrono::Utc>>(row, LANE_COLUMNS)?.timestamp_micros());
@@ -75,20 +75,20 @@ pub(super) async fn claim(
 
 /// Reads a lane's row without a lock.
 pub(super) async fn peek(open: &mut Open, lane: &LaneId) -> Result<Option<LaneRow>, Error> {
-    let rows = open.rows("reading a lane's row", None, PEEK, key(lane)?).await?;
+    let rows = open.rows("reading a lane's row", &[], PEEK, key(lane)?).await?;
     rows.first().map(|row| lane_row(row, open.timeline)).transpose()
 }
 
 /// Reads lanes' rows under lock. The locks end with the statement: having waited for them is the point.
 pub(super) async fn look(open: &mut Open, lanes: &[LaneId]) -> Result<(Vec<LaneRow>, i64), Error> {
-    let rows = open.rows("looking at lanes' rows", None, LOCK, keys(lanes.iter())?).await?;
+    let rows = open.rows("looking at lanes' rows", &[], LOCK, keys(lanes.iter())?).await?;
     let found = rows.iter().map(|row| lane_row(row, open.timeline)).collect::<Result<_, _>>()?;
     Ok((found, clock(open).await?))
 }
 
 /// The database's clock in microseconds.
 pub(super) async fn clock(open: &mut Open) -> Result<i64, Error> {
-    let rows = open.rows("reading the clock", None, "select clock_timestamp()", Arguments::default()).await?;
+    let rows = open.rows("reading the clock", &[], "select clock_timestamp()", Arguments::default()).await?;
     let row = rows.first().ok_or_else(|| Error::Stop("the database shows no clock".to_owned()))?;
     Ok(cell::<chrono::DateTime<chrono::Utc>>(row, 0)?.timestamp_micros())
 }
@@ -106,23 +106,24 @@ pub(super) fn keys<'a>(lanes: impl Iterator<Item = &'a LaneId>) -> Result<Argume
 /// How many columns a lane's row has, and where the next column stands.
 const LANE_COLUMNS: usize = 13;
 
-/// Reads a lane's row, found on a connection to this timeline.
-pub(super) fn lane_row(row: &PgRow, timeline: i64) -> Result<LaneRow, Error> {
+/// Reads what comes first of a lane's row: which lane, and what a commit compares.
+pub(super) fn fence(row: &PgRow, timeline: i64) -> Result<(LaneId, Fence), Error> {
     let partition = i32::try_from(cell::<i64>(row, 1)?)
         .map_err(|_| Error::Stop("a lane's partition in the database is out of range".to_owned()))?;
+    let (next_offset, epoch, token, batch) = (cell(row, 2)?, cell(row, 3)?, cell(row, 4)?, cell(row, 5)?);
+    Ok((LaneId { topic: cell(row, 0)?, partition }, Fence { next_offset, epoch, token, batch, timeline }))
+}
+
+/// Reads a lane's row, found on a connection to this timeline.
+pub(super) fn lane_row(row: &PgRow, timeline: i64) -> Result<LaneRow, Error> {
+    let (lane, fence) = fence(row, timeline)?;
     let last = match (cell(row, 8)?, cell(row, 9)?, cell(row, 10)?) {
         (Some(offset), Some(timestamp_ms), Some(digest)) => Some(LastRecord { offset, timestamp_ms, digest }),
         _ => None,
     };
     Ok(LaneRow {
-        lane: LaneId { topic: cell(row, 0)?, partition },
-        fence: Fence {
-            next_offset: cell(row, 2)?,
-            epoch: cell(row, 3)?,
-            token: cell(row, 4)?,
-            batch: cell(row, 5)?,
-            timeline,
-        },
+        lane,
+        fence,
         owner: cell(row, 6)?,
         incarnation: cell(row, 7)?,
         last,

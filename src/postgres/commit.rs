@@ -1,15 +1,19 @@
-//! The one writing transaction of the path: the fence first, then each table at once, all or none.
+//! The one writing transaction of the path: one statement between BEGIN and COMMIT, all or none.
 //!
-//! The fence's rows are locked before anything else and compared here, by equality. A claim that comes
-//! meanwhile waits for that lock; one that came before has left another epoch and token behind.
+//! The statement locks the lanes' rows in their order and compares them by equality; only if every one is as remembered
+//! does it move them and write each table, and it says how many rows it has hit. A claim that comes meanwhile waits for
+//! that lock; one that came before has left another epoch and token behind. All in one statement, because each further
+//! one costs a turn of two schedulers, which in small batches is most of what a transaction takes.
 
 use std::collections::BTreeMap;
+
+use sqlx::postgres::PgRow;
 
 use super::{
     claim,
     connection::{Arguments, Open, cell},
     load::add_columns,
-    sql::{Statements, Verb},
+    sql::{Frame, Statements, Verb},
 };
 use crate::{
     core::{
@@ -24,14 +28,43 @@ use crate::{
     },
 };
 
-const MOVE: &str = "update \"seriatim\".\"lane\" l set \"batch\" = l.\"batch\" + 1, \
-     \"next_offset\" = r.\"next_offset\", \"incarnation\" = r.\"incarnation\", \"last_offset\" = r.\"last_offset\", \
-     \"last_timestamp_ms\" = r.\"last_timestamp_ms\", \"last_digest\" = r.\"last_digest\", \
-     \"relayed_batch\" = r.\"relayed_batch\", \"relayed_index\" = r.\"relayed_index\" \
-     from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[], \
-     $8::bigint[], $9::bigint[]) as r(\"topic\", \"partition\", \"next_offset\", \"incarnation\", \"last_offset\", \
-     \"last_timestamp_ms\", \"last_digest\", \"relayed_batch\", \"relayed_index\") \
-     where l.\"topic\" = r.\"topic\" and l.\"partition\" = r.\"partition\" returning clock_timestamp()";
+/// Whatever reads `fence` has to wait for the locks in `found`.
+const FRAME: Frame = Frame {
+    head: "\"found\" as materialized (select l.\"topic\", l.\"partition\", l.\"next_offset\", l.\"epoch\", \
+         l.\"token\", l.\"batch\", r.\"to_offset\", r.\"incarnation\", r.\"last_offset\", r.\"last_timestamp_ms\", \
+         r.\"last_digest\", r.\"relayed_batch\", r.\"relayed_index\", (l.\"next_offset\" = r.\"from_offset\" and \
+         l.\"epoch\" = r.\"epoch\" and l.\"token\" = r.\"token\" and l.\"batch\" = r.\"batch\") as \"whole\" \
+         from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], \
+         $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::bigint[], $13::bigint[]) as r(\"topic\", \
+         \"partition\", \"from_offset\", \"epoch\", \"token\", \"batch\", \"to_offset\", \"incarnation\", \
+         \"last_offset\", \"last_timestamp_ms\", \"last_digest\", \"relayed_batch\", \"relayed_index\") \
+         join \"seriatim\".\"lane\" l on l.\"topic\" = r.\"topic\" and l.\"partition\" = r.\"partition\" \
+         order by l.\"topic\", l.\"partition\" for update of l), \
+         \"fence\" as materialized (select count(*) = cardinality($1) and bool_and(\"whole\") as \"whole\" \
+         from \"found\"), \
+         \"moved\" as (update \"seriatim\".\"lane\" l set \"batch\" = l.\"batch\" + 1, \
+         \"next_offset\" = f.\"to_offset\", \"incarnation\" = f.\"incarnation\", \"last_offset\" = f.\"last_offset\", \
+         \"last_timestamp_ms\" = f.\"last_timestamp_ms\", \"last_digest\" = f.\"last_digest\", \
+         \"relayed_batch\" = f.\"relayed_batch\", \"relayed_index\" = f.\"relayed_index\" from \"found\" f \
+         where l.\"topic\" = f.\"topic\" and l.\"partition\" = f.\"partition\" and (select \"whole\" from \"fence\") \
+         returning clock_timestamp() as \"now\")",
+    arguments: 13,
+    condition: "(select \"whole\" from \"fence\")",
+    select: "f.\"topic\", f.\"partition\", f.\"next_offset\", f.\"epoch\", f.\"token\", f.\"batch\", \
+         (select max(\"now\") from \"moved\"), (select count(*) from \"moved\")",
+    from: "\"found\" f",
+};
+/// Where the time of the move, the count of lanes moved, and the counts of the parts stand.
+const NOW: usize = 6;
+const MOVED: usize = 7;
+const PARTS: usize = 8;
+
+/// One thing done to a table, and the number of its rows.
+struct Part {
+    table: &'static Table,
+    verb: Verb,
+    rows: usize,
+}
 
 /// Writes the batches of several lanes.
 pub(super) async fn commit(
@@ -44,42 +77,39 @@ pub(super) async fn commit(
     if sorted.is_empty() {
         return Ok(Committed::All { now: claim::clock(open).await? });
     }
+    let mut arguments = lane_arguments(&sorted)?;
+    let mut parts = Vec::new();
+    for writes in &tables {
+        add_parts(&mut arguments, &mut parts, writes)?;
+    }
+    let named: Vec<_> = parts.iter().map(|part| (part.table, part.verb)).collect();
+    let touched: Vec<_> = tables.iter().map(|writes| writes.table).collect();
     open.begin().await?;
     failpoint::reach(Point::Begun);
-    let fenced = fenced(open, &sorted).await?;
+    let rows = open.rows("writing a batch", &touched, statements.together(&FRAME, &named), arguments).await?;
+    let fenced = fenced(open, &sorted, &rows)?;
     if !fenced.is_empty() {
         open.rollback().await?;
         return Ok(Committed::Fenced(fenced));
     }
-    failpoint::reach(Point::Fenced);
-    let now = move_lanes(open, &sorted).await?;
-    failpoint::reach(Point::Moved);
-    for writes in &tables {
-        write(open, statements, writes).await?;
-    }
+    let first = rows.first().ok_or_else(|| Error::Stop("no lane's row was found".to_owned()))?;
+    check_hits(first, &sorted, &parts)?;
+    let now = cell::<chrono::DateTime<chrono::Utc>>(first, NOW)?.timestamp_micros();
     failpoint::reach(Point::Written);
     failpoint::reach_within(Point::CommitSent, open.commit()).await?;
     failpoint::reach(Point::CommitAnswered);
     Ok(Committed::All { now })
 }
 
-/// Locks the lanes' rows and says which are not as they are remembered.
-async fn fenced(open: &mut Open, sorted: &[&LaneCommit]) -> Result<Vec<LaneId>, Error> {
-    let arguments = claim::keys(sorted.iter().map(|commit| &commit.lane))?;
-    let rows = open.rows("locking lanes' rows", None, claim::LOCK, arguments).await?;
-    let mut found = BTreeMap::<LaneId, Fence>::new();
-    for row in &rows {
-        let row = claim::lane_row(row, open.timeline)?;
-        found.insert(row.lane, row.fence);
-    }
-    let differs = |commit: &&&LaneCommit| found.get(&commit.lane) != Some(&commit.expected);
-    Ok(sorted.iter().filter(differs).map(|commit| commit.lane.clone()).collect())
-}
-
-async fn move_lanes(open: &mut Open, sorted: &[&LaneCommit]) -> Result<i64, Error> {
+/// The arguments of the frame's head.
+fn lane_arguments(sorted: &[&LaneCommit]) -> Result<Arguments, Error> {
     let each = |number: fn(&LaneCommit) -> i64| sorted.iter().map(|commit| number(commit)).collect::<Vec<_>>();
     let last = || sorted.iter().map(|commit| commit.last.as_ref());
     let mut arguments = claim::keys(sorted.iter().map(|commit| &commit.lane))?;
+    arguments.add(each(|commit| commit.expected.next_offset))?;
+    arguments.add(each(|commit| commit.expected.epoch))?;
+    arguments.add(sorted.iter().map(|commit| commit.expected.token.as_str()).collect::<Vec<_>>())?;
+    arguments.add(each(|commit| commit.expected.batch))?;
     arguments.add(each(|commit| commit.next_offset))?;
     arguments.add(each(|commit| commit.incarnation))?;
     arguments.add(last().map(|last| last.map(|last| last.offset)).collect::<Vec<_>>())?;
@@ -87,50 +117,54 @@ async fn move_lanes(open: &mut Open, sorted: &[&LaneCommit]) -> Result<i64, Erro
     arguments.add(last().map(|last| last.map(|last| last.digest.as_slice())).collect::<Vec<_>>())?;
     arguments.add(each(|commit| commit.relayed.batch))?;
     arguments.add(each(|commit| commit.relayed.index))?;
-    let rows = open.rows("moving lanes' rows", None, MOVE, arguments).await?;
-    if rows.len() != sorted.len() {
-        return Err(Error::Stop(format!("{} lanes' rows moved instead of {}", rows.len(), sorted.len())));
-    }
-    let clocks = rows.iter().map(|row| cell::<chrono::DateTime<chrono::Utc>>(row, 0));
-    let clocks = clocks.collect::<Result<Vec<_>, _>>()?;
-    clocks.iter().max().map(chrono::DateTime::timestamp_micros).ok_or_else(|| Error::Stop("no lane moved".to_owned()))
+    Ok(arguments)
 }
 
-/// One table: at most one insert, one update, one delete. Each must hit exactly the rows it names.
-async fn write(open: &mut Open, statements: &mut Statements, writes: &TableWrites<'_>) -> Result<(), Error> {
+/// One table: at most one insert, one update, one delete.
+fn add_parts(arguments: &mut Arguments, parts: &mut Vec<Part>, writes: &TableWrites<'_>) -> Result<(), Error> {
     let table = writes.table;
     if !writes.inserts.is_empty() {
-        send(open, statements, table, Verb::Insert, &writes.inserts, None).await?;
+        add_columns(arguments, table.columns, &writes.inserts)?;
+        parts.push(Part { table, verb: Verb::Insert, rows: writes.inserts.len() });
     }
     if !writes.updates.is_empty() {
         let rows: Vec<&[Value]> = writes.updates.iter().map(|(row, _)| *row).collect();
-        let expected = table.version.map(|_| writes.updates.iter().map(|(_, expected)| *expected).collect());
-        send(open, statements, table, Verb::Update, &rows, expected).await?;
+        add_columns(arguments, table.columns, &rows)?;
+        if table.version.is_some() {
+            arguments.add(writes.updates.iter().map(|(_, expected)| *expected).collect::<Vec<_>>())?;
+        }
+        parts.push(Part { table, verb: Verb::Update, rows: rows.len() });
     }
     if !writes.deletes.is_empty() {
-        send(open, statements, table, Verb::Delete, &writes.deletes, None).await?;
+        add_columns(arguments, &table.columns[..table.key], &writes.deletes)?;
+        parts.push(Part { table, verb: Verb::Delete, rows: writes.deletes.len() });
     }
     Ok(())
 }
 
-async fn send(
-    open: &mut Open,
-    statements: &mut Statements,
-    table: &'static Table,
-    verb: Verb,
-    rows: &[&[Value]],
-    expected_versions: Option<Vec<Option<i64>>>,
-) -> Result<(), Error> {
-    let columns = if verb == Verb::Delete { &table.columns[..table.key] } else { table.columns };
-    let mut arguments = Arguments::default();
-    add_columns(&mut arguments, columns, rows)?;
-    if let Some(expected) = expected_versions {
-        arguments.add(expected)?;
+/// Says which lanes' rows are not as they are remembered.
+fn fenced(open: &Open, sorted: &[&LaneCommit], rows: &[PgRow]) -> Result<Vec<LaneId>, Error> {
+    let mut found = BTreeMap::<LaneId, Fence>::new();
+    for row in rows {
+        let (lane, fence) = claim::fence(row, open.timeline)?;
+        found.insert(lane, fence);
     }
-    let doing = format!("writing {} ({verb:?})", merge::name(table));
-    let hit = open.change(&doing, Some(table), statements.text(table, verb), arguments).await?;
-    if hit == rows.len() as u64 {
-        return Ok(());
+    let differs = |commit: &&&LaneCommit| found.get(&commit.lane) != Some(&commit.expected);
+    Ok(sorted.iter().filter(differs).map(|commit| commit.lane.clone()).collect())
+}
+
+/// Each part must have hit exactly the rows that it names.
+fn check_hits(row: &PgRow, sorted: &[&LaneCommit], parts: &[Part]) -> Result<(), Error> {
+    let moved: i64 = cell(row, MOVED)?;
+    if usize::try_from(moved).ok() != Some(sorted.len()) {
+        return Err(Error::Stop(format!("{moved} lanes' rows moved instead of {}", sorted.len())));
     }
-    Err(Error::Stop(format!("{doing}: {hit} rows instead of {}: they moved under a whole fence", rows.len())))
+    for (place, Part { table, verb, rows }) in (PARTS..).zip(parts) {
+        let hit: i64 = cell(row, place)?;
+        if usize::try_from(hit).ok() != Some(*rows) {
+            let doing = format!("writing {} ({verb:?})", merge::name(table));
+            return Err(Error::Stop(format!("{doing}: {hit} rows instead of {rows}: they moved under a whole fence")));
+        }
+    }
+    Ok(())
 }

@@ -13,7 +13,8 @@ use sqlx::{
 use super::{Address, error, sql};
 use crate::{core::table::Table, store::Error};
 
-/// How many prepared statements a connection keeps: four verbs for each table and a few shapes of keys.
+/// How many prepared statements a connection keeps: a few shapes of keys for each table, and one for each set of things
+/// that batches do.
 const PREPARED_STATEMENTS_MAX: usize = 512;
 /// Silent seconds before the server's kernel asks whether the client is still there, and between its questions.
 const KEEPALIVE_SECONDS: u64 = 5;
@@ -83,21 +84,21 @@ impl Open {
             let mut arguments = Arguments::default();
             arguments.add(milliseconds(settings.transaction_timeout))?;
             let sql = "select set_config('transaction_timeout', $1, false)";
-            open.rows("setting the transaction timeout", None, sql, arguments).await?;
+            open.rows("setting the transaction timeout", &[], sql, arguments).await?;
         }
-        let rows = open.rows("reading the timeline", None, TIMELINE, Arguments::default()).await?;
+        let rows = open.rows("reading the timeline", &[], TIMELINE, Arguments::default()).await?;
         open.timeline = rows.first().map_or(Ok(0), |row| cell(row, 0))?;
         Ok(open)
     }
 
     /// Begins a transaction. Its end is [`Open::commit`], or the drop of the connection.
     pub(super) async fn begin(&mut self) -> Result<(), Error> {
-        self.control(BEGIN).await?.map_err(|error| error::of(&error, "beginning a transaction", None))
+        self.control(BEGIN).await?.map_err(|error| error::of(&error, "beginning a transaction", &[]))
     }
 
     /// Gives a transaction up without an error: nothing failed in it, so the connection stays good.
     pub(super) async fn rollback(&mut self) -> Result<(), Error> {
-        self.control(ROLLBACK).await?.map_err(|error| error::of(&error, "rolling back", None))
+        self.control(ROLLBACK).await?.map_err(|error| error::of(&error, "rolling back", &[]))
     }
 
     /// Sends COMMIT. An aborted transaction never comes here: any error before has dropped the connection, so
@@ -113,38 +114,40 @@ impl Open {
     pub(super) async fn rows(
         &mut self,
         doing: &str,
-        table: Option<&'static Table>,
+        tables: &[&'static Table],
         sql: impl SqlSafeStr,
         arguments: Arguments,
     ) -> Result<Vec<PgRow>, Error> {
         self.sent += 1;
         let query = sqlx::query_with(sql, arguments.0);
         let answer = bounded(self.reply_timeout, query.fetch_all(&mut self.connection)).await?;
-        answer.map_err(|error| error::of(&error, doing, table))
+        answer.map_err(|error| self.failed(&error, doing, tables))
     }
 
     /// Runs a prepared statement and says how many rows it changed.
     pub(super) async fn change(
         &mut self,
         doing: &str,
-        table: Option<&'static Table>,
+        tables: &[&'static Table],
         sql: impl SqlSafeStr,
         arguments: Arguments,
     ) -> Result<u64, Error> {
         self.sent += 1;
         let query = sqlx::query_with(sql, arguments.0);
         let answer = bounded(self.reply_timeout, query.execute(&mut self.connection)).await?;
-        answer.map(|done| done.rows_affected()).map_err(|error| {
-            self.lacks_room |= error::lacks_room(&error);
-            error::of(&error, doing, table)
-        })
+        answer.map(|done| done.rows_affected()).map_err(|error| self.failed(&error, doing, tables))
+    }
+
+    fn failed(&mut self, error: &sqlx::Error, doing: &str, tables: &[&'static Table]) -> Error {
+        self.lacks_room |= error::lacks_room(error);
+        error::of(error, doing, tables)
     }
 
     /// Runs statements that take no arguments, and change what tables there are.
     pub(super) async fn run(&mut self, doing: &str, sql: String) -> Result<(), Error> {
         self.sent += 1;
         let answer = bounded(self.reply_timeout, self.connection.execute(sql::vouch(sql))).await?;
-        answer.map(drop).map_err(|error| error::of(&error, doing, None))
+        answer.map(drop).map_err(|error| error::of(&error, doing, &[]))
     }
 
     async fn control(&mut self, sql: &'static str) -> Result<Result<(), sqlx::Error>, Error> {

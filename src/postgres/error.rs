@@ -21,8 +21,9 @@ pub(super) fn while_connecting(error: &sqlx::Error) -> Error {
     }
 }
 
-/// An error of a statement before COMMIT was sent: whatever it is, nothing was written.
-pub(super) fn of(error: &sqlx::Error, doing: &str, table: Option<&'static Table>) -> Error {
+/// An error of a statement before COMMIT was sent: whatever it is, nothing was written. `tables`: those that it writes
+/// or reads, besides the runtime's own.
+pub(super) fn of(error: &sqlx::Error, doing: &str, tables: &[&'static Table]) -> Error {
     let said = format!("{doing}: {error}");
     let sqlx::Error::Database(database) = error else {
         return match error {
@@ -34,10 +35,15 @@ pub(super) fn of(error: &sqlx::Error, doing: &str, table: Option<&'static Table>
         };
     };
     let code = code(database.as_ref());
-    match (code.as_str(), table) {
+    let primary_key = || {
+        database.constraint().and_then(|name| {
+            tables.iter().filter(|table| is_primary_key(name, table)).max_by_key(|table| table.name.len())
+        })
+    };
+    match (code.as_str(), primary_key()) {
         // A row that a lane holds to be new exists: a broken fence or a bug. By PostgreSQL's own naming a
         // primary key's constraint is called after its table, or after the range of it.
-        ("23505", Some(table)) if database.constraint().is_some_and(|name| is_primary_key(name, table)) => {
+        ("23505", Some(table)) => {
             Error::Stop(format!("{said}: a row of {} that should be new exists", merge::name(table)))
         }
         // The rows have no range to go to; one is made before the next attempt.
@@ -75,7 +81,7 @@ pub(super) fn of_commit(error: &sqlx::Error) -> Error {
             .is_some_and(|database| matches!(database.severity(), PgSeverity::Error)),
         _ => false,
     };
-    if aborted { of(error, doing, None) } else { Error::Unknown(format!("{doing}: {error}")) }
+    if aborted { of(error, doing, &[]) } else { Error::Unknown(format!("{doing}: {error}")) }
 }
 
 fn code(error: &dyn sqlx::error::DatabaseError) -> String {

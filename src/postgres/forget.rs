@@ -63,7 +63,7 @@ pub(super) async fn forget(open: &mut Open, table: &'static Table, kept: &Kept) 
     }
     let mut arguments = Arguments::default();
     arguments.add(kept.lock_wait.as_millis().to_string())?;
-    open.rows("setting the lock timeout", None, SET_LOCK_TIMEOUT, arguments).await?;
+    open.rows("setting the lock timeout", &[], SET_LOCK_TIMEOUT, arguments).await?;
     make_room(open, table, (kept.range / SECOND).max(RANGE_MIN_SECONDS)).await?;
     let ranges = ranges(open, table).await?;
     let mut old = ranges
@@ -130,7 +130,7 @@ async fn ranges(open: &mut Open, table: &'static Table) -> Result<Vec<Range>, Er
     let mut arguments = Arguments::default();
     arguments.add(table.schema)?;
     arguments.add(table.name)?;
-    let rows = open.rows("looking at a table's ranges", None, RANGES, arguments).await?;
+    let rows = open.rows("looking at a table's ranges", &[], RANGES, arguments).await?;
     let read = |row| {
         let standing = match (cell(row, 2)?, cell(row, 3)?) {
             (false, _) => Standing::Detached,
@@ -143,11 +143,11 @@ async fn ranges(open: &mut Open, table: &'static Table) -> Result<Vec<Range>, Er
 }
 
 async fn take_turn(open: &mut Open) -> Result<bool, Error> {
-    let rows = open.rows("taking a turn of forgetting", None, TAKE_TURN, Arguments::default()).await?;
+    let rows = open.rows("taking a turn of forgetting", &[], TAKE_TURN, Arguments::default()).await?;
     rows.first().map_or(Ok(false), |row| cell(row, 0))
 }
 
 /// An error before it ends the connection, and the turn with it.
 async fn end_turn(open: &mut Open) -> Result<(), Error> {
-    open.rows("ending a turn of forgetting", None, END_TURN, Arguments::default()).await.map(drop)
+    open.rows("ending a turn of forgetting", &[], END_TURN, Arguments::default()).await.map(drop)
 }

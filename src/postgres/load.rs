@@ -89,7 +89,7 @@ async fn read(
     arguments: Arguments,
 ) -> Result<Vec<Row>, Error> {
     let doing = format!("reading {}", merge::name(table));
-    let rows = open.rows(&doing, Some(table), sql, arguments).await?;
+    let rows = open.rows(&doing, &[table], sql, arguments).await?;
     rows.iter().map(|row| read_row(table, row)).collect()
 }
 

@@ -54,7 +54,7 @@ pub async fn up(settings: &Settings, schema: &Schema) -> Result<Status, Error> {
     // simple query is one transaction, at whose end this lock goes.
     let views = [VIEWS_LOCK.to_owned(), entity_view(schema.kinds), LEDGER_VIEW.to_owned()].join(";\n");
     let made = open.connection.execute(sql::vouch(views)).await;
-    made.map_err(|error| error::of(&error, "making the views", None))?;
+    made.map_err(|error| error::of(&error, "making the views", &[]))?;
     status_on(&mut open, schema).await
 }
 
@@ -118,7 +118,7 @@ const LEDGER_VIEW: &str = "create or replace view \"seriatim\".\"ledger\" as \
 /// Compares over a connection that is open already.
 pub(super) async fn status_on(open: &mut Open, schema: &Schema) -> Result<Status, Error> {
     let sql = "select 1 where to_regclass('seriatim.migration') is not null";
-    let exists = !open.rows("looking for the migrations", None, sql, Arguments::default()).await?.is_empty();
+    let exists = !open.rows("looking for the migrations", &[], sql, Arguments::default()).await?.is_empty();
     let run = match exists {
         true => open.connection.list_applied_migrations(REGISTER).await.map_err(|error| refusal(&error))?,
         false => Vec::new(),
@@ -158,7 +158,7 @@ fn migrator(schema: &Schema) -> Migrator {
 fn refusal(error: &MigrateError) -> Error {
     match error {
         MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => {
-            match error::of(cause, "migrating the database", None) {
+            match error::of(cause, "migrating the database", &[]) {
                 Error::Retry(_) => Error::Retry(error.to_string()),
                 // A script that the database refuses is ours to mend, not a row's fault.
                 _ => Error::Stop(error.to_string()),

@@ -28,7 +28,7 @@ pub(super) async fn replicated(open: &mut Open, standby: &Standby) -> Result<Rep
         Standby::Synchronous => None,
         Standby::Named(name) => Some(name.as_str()),
     })?;
-    let rows = open.rows("asking how far the standby is", None, ASK, arguments).await?;
+    let rows = open.rows("asking how far the standby is", &[], ASK, arguments).await?;
     let row = rows.first().ok_or_else(|| Error::Retry("the database does not say how far it is".to_owned()))?;
     if !cell::<bool>(row, 3)? {
         let lacks = "the role of this worker may not see pg_stat_replication: grant it pg_read_all_stats or pg_monitor";

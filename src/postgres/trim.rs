@@ -46,7 +46,7 @@ pub(super) async fn trim_outbox(open: &mut Open, lane: &LaneId, upto: Position, 
     arguments.add(upto.index)?;
     arguments.add(limit.max(0))?;
     arguments.add(limit.max(0).saturating_mul(LOOKED_AT_PER_TRIMMED))?;
-    open.change("trimming the outbox", Some(&ledger::OUTBOX), TRIM_OUTBOX, arguments).await
+    open.change("trimming the outbox", &[&ledger::OUTBOX], TRIM_OUTBOX, arguments).await
 }
 
 /// Adds an operator's order. One whose id is there already is the same order, sent again for want of an answer.
@@ -55,14 +55,14 @@ pub(super) async fn order(open: &mut Open, statements: &mut Statements, command:
     let row = merge::check_row(table, command)?;
     let mut arguments = Arguments::default();
     add_columns(&mut arguments, table.columns, &[row])?;
-    open.change("ordering a command", Some(table), statements.text(table, Verb::Offer), arguments).await?;
+    open.change("ordering a command", &[table], statements.text(table, Verb::Offer), arguments).await?;
     Ok(())
 }
 
 /// The store's random id.
 pub(super) async fn identity(open: &mut Open) -> Result<String, Error> {
     let sql = "select \"identity\" from \"seriatim\".\"store\"";
-    let rows = open.rows("reading the store's identity", None, sql, Arguments::default()).await?;
+    let rows = open.rows("reading the store's identity", &[], sql, Arguments::default()).await?;
     match rows.first() {
         Some(row) => cell(row, 0),
         None => Err(Error::Stop("the database holds no store identity; run `seriatim migrate up`".to_owned())),
@@ -78,10 +78,10 @@ pub(super) async fn partitions(
     let mut arguments = Arguments::default();
     arguments.add(names.clone())?;
     arguments.add(counts.values().map(|count| i64::from(*count)).collect::<Vec<_>>())?;
-    open.change("registering partition counts", None, REGISTER, arguments).await?;
+    open.change("registering partition counts", &[], REGISTER, arguments).await?;
     let mut arguments = Arguments::default();
     arguments.add(names)?;
-    let rows = open.rows("reading partition counts", None, REGISTERED, arguments).await?;
+    let rows = open.rows("reading partition counts", &[], REGISTERED, arguments).await?;
     let read = |row| {
         let count = i32::try_from(cell::<i64>(row, 1)?);
         Ok((cell(row, 0)?, count.map_err(|_| Error::Stop("a partition count is out of range".to_owned()))?))
