@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import uuid
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 import usage
+
+EVENT_BYTES = 2800
 
 
 @dataclass
@@ -60,6 +63,12 @@ class Services:
         broker, postgres = usage.seconds(self.broker_pid), usage.family_seconds(self.postgres_pid)
         return usage.Spent(broker, postgres, sum(usage.seconds(pid) for pid in workers))
 
+    @staticmethod
+    def need_room(events: int) -> None:
+        """Fails before a long run that the disk has no room for: an event is kept in two topics and three tables."""
+        free = shutil.disk_usage(os.environ["SERIATIM_BENCH_STATE"]).free
+        assert free > events * EVENT_BYTES, f"{events:,} events need {events * EVENT_BYTES >> 30} GiB of disk, {free >> 30} are free"
+
     def database_url(self, database: str) -> str:
         return self.postgres.rsplit("/", 1)[0] + "/" + database
 
@@ -75,6 +84,8 @@ class Place:
 
     services: Services
     partitions: int
+    homes: tuple[str, ...] = ("accounts",)
+    others: tuple[str, ...] = ("balances",)
     name: str = field(default_factory=lambda: f"bench-{uuid.uuid4().hex[:8]}")
 
     def __enter__(self) -> Place:
@@ -91,8 +102,9 @@ class Place:
 
     @property
     def topics(self) -> list[str]:
-        accounts = self.topic("accounts")
-        return [accounts, self.topic("balances"), f"dlq.{accounts}"]
+        """Those that are read, those that are written, those for dead letters."""
+        homes = [self.topic(name) for name in self.homes]
+        return [*homes, *(self.topic(name) for name in self.others), *(f"dlq.{home}" for home in homes)]
 
     @property
     def database(self) -> str:
