@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import backlog
+import figures
 import growth
 import long
 import measures
@@ -110,7 +111,7 @@ class Bench:
         self.keep("millions", "ids", 1, long.millions(self.services, self.load, self.ours, self.given.million_times))
 
     def snapshot(self) -> None:
-        expected = report.middle(self.results["throughput"]["sequences"])
+        expected = figures.middle(self.results["throughput"]["sequences"])
         run = long.snapshot(self.services, self.load, self.ours, expected, self.given.snapshot_seconds)
         self.keep("snapshot", "sequences", 1, run)
 
