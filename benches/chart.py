@@ -32,7 +32,7 @@ class Dot:
 
 
 def step_of(highest: float) -> float:
-    """A round number of which four to nine reach as high."""
+    """A round number, of which three to five reach as high."""
     rough = highest / 5
     power = 10.0 ** math.floor(math.log10(rough))
     return next(power * times for times in (1, 2, 5, 10) if power * times >= rough)
