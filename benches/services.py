@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import uuid
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
@@ -52,12 +53,13 @@ class Services:
 
     def end_of(self, topic: str, partitions: int) -> int:
         """How many records a topic holds that was never trimmed."""
-        asker = Consumer({"bootstrap.servers": self.brokers, "group.id": "bench-ends"})
-        try:
-            ends = [asker.get_watermark_offsets(TopicPartition(topic, at), timeout=30) for at in range(partitions)]
-            return sum(end for _, end in ends)
-        finally:
-            asker.close()
+        ends = [self.asker.get_watermark_offsets(TopicPartition(topic, at), timeout=30) for at in range(partitions)]
+        return sum(end for _, end in ends)
+
+    @cached_property
+    def asker(self) -> Consumer:
+        """One for all questions: what a new one costs with each look would slow what is measured."""
+        return Consumer({"bootstrap.servers": self.brokers, "group.id": "bench-ends"})
 
     def spent(self, workers: list[int]) -> usage.Spent:
         broker, postgres = usage.seconds(self.broker_pid), usage.family_seconds(self.postgres_pid)
