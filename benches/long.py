@@ -11,10 +11,8 @@ from contender import Load, Ours, Stream
 from services import Place, Services
 
 MILLION = 1_000_000
-BEFORE_SECONDS = 30
-"""For how long the rate is measured before the other transaction begins."""
-END_SECONDS = 30
-"""The last part of the time for which it was open: what had grown by then weighs on all of it."""
+ASIDE_SECONDS = 30
+"""For how long the rate is measured before the other transaction begins, at its end, and after it."""
 
 Looks = list[tuple[float, int]]
 
@@ -67,9 +65,12 @@ class Snapshot:
 
 
 def snapshot(services: Services, load: Load, contender: Ours, expected: float, seconds: float) -> dict[str, float]:
-    """Rates before another transaction begins, while it is open, and at the end of that."""
-    # A third more than is expected: the rate of a long run is not that of a short one.
-    events = int((BEFORE_SECONDS + seconds) * expected * 1.33)
+    """Rates while another transaction is open, at the end of that, and before it and after it.
+
+    The contender should write no table that grows: its own slowing down would be taken for the other's doing.
+    """
+    # A tenth more than is expected: it must not run dry.
+    events = int((2 * ASIDE_SECONDS + seconds) * expected * 1.1)
     services.need_room(events)
     looks: Looks = []
     other: list[Snapshot] = []
@@ -80,7 +81,7 @@ def snapshot(services: Services, load: Load, contender: Ours, expected: float, s
         now = time.monotonic()
         if taken:
             looks.append((now, taken))
-        if looks and not opened and now - looks[0][0] >= BEFORE_SECONDS:
+        if looks and not opened and now - looks[0][0] >= ASIDE_SECONDS:
             other.append(Snapshot(place))
             opened = time.monotonic()
         if opened and not closed and now - opened >= seconds:
@@ -90,12 +91,13 @@ def snapshot(services: Services, load: Load, contender: Ours, expected: float, s
 
     backlog.run(services, load, contender, Stream(events, sequenced=True), backlog.Plan(watch=watch))
     assert closed, "the backlog ended before the other transaction"
-    # The first seconds warm up.
-    without = rate(looks, looks[0][0] + BEFORE_SECONDS / 6, opened)
+    ended = next(at for at, taken in looks if taken == events)
+    # The first seconds warm up, and those after it clean up.
     return {
         "seconds": seconds,
         "events": float(events),
-        "without": without,
+        "before": rate(looks, looks[0][0] + ASIDE_SECONDS / 6, opened),
         "open": rate(looks, opened, closed),
-        "open_at_end": rate(looks, closed - END_SECONDS, closed),
+        "open_at_end": rate(looks, closed - ASIDE_SECONDS, closed),
+        "after": rate(looks, closed, min(ended, closed + ASIDE_SECONDS)),
     }

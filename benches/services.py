@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 import usage
 
-EVENT_BYTES = 2800
+EVENT_BYTES = 2200
 
 
 @dataclass
