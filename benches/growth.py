@@ -31,7 +31,9 @@ def points(axis: str, events: int) -> Iterator[Point]:
             for at in (10, 30, 100, 300, 1000, 2000):
                 # Small batches are slow: fewer events say as much.
                 stream = replace(usual, events=min(events, at * 2000))
-                yield Point(at, stream, {"SERIATIM_BATCH__RECORDS_MAX": str(at)})
+                # What a batch releases from quarantine is part of the batch.
+                drained = str(min(at, 100))
+                yield Point(at, stream, {"SERIATIM_BATCH__RECORDS_MAX": str(at), "SERIATIM_QUARANTINE__DRAIN_MAX": drained})
         case "partitions":
             for at in (1, 2, 4, 8, 16, 32, 64):
                 yield Point(at, replace(usual, partitions=at), {})
