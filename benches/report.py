@@ -136,7 +136,7 @@ def targets(results: dict[str, Any]) -> str:
     line("committed → visible in Kafka, p50 / p99", "5 / 25 ms", "2 / 10 ms", lambda: f"{both('visible')} ms")
     line("worker CPU an event", "12 µs", "5 µs", lambda: f"{middle(runs['sequences, no journal'], 'worker_us'):.1f} µs")
     sagas = lambda name: middle(results["sagas"][name], "sagas_per_second")
-    line("whole checkouts/s over textbook", "6", "12", lambda: f"{sagas('seriatim') / sagas('textbook'):.1f}")
+    line("whole checkouts/s over textbook", "6", "12", lambda: f"{sagas('seriatim') / sagas('textbook'):.2f}")
     line("ids: the last million events over the first", "0.9 after 20 million", "–", lambda: after(results["millions"]["ids"][0]))
     line("rate while another transaction is open, over before", "0.9 for 10 min", "–", lambda: opened(results["snapshot"]["sequences, no journal"][0]))
     line(

@@ -31,7 +31,7 @@ def sagas(results: dict[str, Any]) -> str:
     for name, runs in results.items():
         spent = " | ".join(spread(runs, key) for key in ("broker_us", "postgres_us", "worker_us"))
         rate = spread(runs, "sagas_per_second")
-        lines.append(f"| {name} | {rate} | {middle(runs, 'sagas_per_second') / base:.1f} | {spent} |")
+        lines.append(f"| {name} | {rate} | {middle(runs, 'sagas_per_second') / base:.2f} | {spent} |")
     return "\n".join([*lines, "", "µs: of CPU a saga."])
 
 
