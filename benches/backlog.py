@@ -6,8 +6,10 @@ that a contender that commits fast and sends late is not flattered.
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import usage
@@ -15,7 +17,10 @@ from contender import Load, Ours, Stream, Textbook
 from services import Place, Services
 
 LOOK_SECONDS = 0.02
-RUN_SECONDS_MAX = 1800
+RUN_SECONDS_MAX = 3600
+
+Watch = Callable[[Place, int], None]
+"""Told at each look how many events are taken."""
 
 
 @dataclass
@@ -35,37 +40,55 @@ class Run:
         return asdict(self)
 
 
-def run(services: Services, load: Load, contender: Ours | Textbook, stream: Stream) -> Run:
+@dataclass(frozen=True)
+class Plan:
+    """What is out of the ordinary about a run."""
+
+    workers: int = 1
+    from_share: float = 0.0
+    """The rate is counted from this share of the events on: where workers join a group, not while they do."""
+    watch: Watch = lambda _place, _taken: None
+
+
+def run(services: Services, load: Load, contender: Ours | Textbook, stream: Stream, plan: Plan = Plan()) -> Run:
     """Feeds, lets the contender work, audits."""
     with Place(services, stream.partitions) as place, tempfile.TemporaryFile() as log:
         load.feed(place, stream)
         begun = time.monotonic()
-        worker = contender.start(place, log.fileno())
+        crew = [contender.start(place, log.fileno()) for _ in range(plan.workers)]
 
-        def look() -> None:
-            time.sleep(LOOK_SECONDS)
-            if worker.poll() is not None or time.monotonic() - begun > RUN_SECONDS_MAX:
+        def look() -> int:
+            if any(worker.poll() is not None for worker in crew) or time.monotonic() - begun > RUN_SECONDS_MAX:
                 log.seek(0)
                 raise AssertionError(f"the contender ended or took too long: {log.read().decode()[-2000:]}")
+            taken = contender.taken(place)
+            plan.watch(place, taken)
+            return taken
+
+        def wait_for(events: int) -> int:
+            while (taken := look()) < events:
+                time.sleep(LOOK_SECONDS)
+            return taken
 
         try:
-            while not (at_first := contender.taken(place)):
-                look()
-            first, before = time.monotonic(), services.spent([worker.pid])
-            while contender.taken(place) < stream.events:
-                look()
+            wait_for(1)
+            first = time.monotonic()
+            at_start = wait_for(max(1, int(stream.events * plan.from_share)))
+            pids = [worker.pid for worker in crew]
+            start, before = time.monotonic(), services.spent(pids)
+            wait_for(stream.events)
             while services.end_of(place.topics[1], stream.partitions) < stream.events:
                 look()
-            last, spent = time.monotonic(), services.spent([worker.pid]).since(before)
-            memory = usage.resident_mib(worker.pid)
+                time.sleep(LOOK_SECONDS)
+            last, spent = time.monotonic(), services.spent(pids).since(before)
+            memory = sum(usage.resident_mib(pid) for pid in pids)
         finally:
-            worker.terminate()
-            worker.wait()
+            end(crew)
         audited = load.audit(place, stream, contender.table)
-    done = stream.events - at_first
+    done = stream.events - at_start
     each = 1e6 / done
     return Run(
-        done / (last - first),
+        done / (last - start),
         first - begun,
         spent.broker * each,
         spent.postgres * each,
@@ -73,3 +96,10 @@ def run(services: Services, load: Load, contender: Ours | Textbook, stream: Stre
         memory,
         audited["repeated"],
     )
+
+
+def end(crew: list[subprocess.Popen[bytes]]) -> None:
+    for worker in crew:
+        worker.terminate()
+    for worker in crew:
+        worker.wait()

@@ -62,10 +62,11 @@ class Textbook:
             self.binary,
             f"--brokers={place.services.brokers}",
             f"--group={place.name}",
-            f"--accounts={place.topics[0]}",
-            f"--balances={place.topics[1]}",
             f"--database={place.url}",
             f"--connections={self.connections}",
+            "accounts",
+            f"--accounts={place.topics[0]}",
+            f"--balances={place.topics[1]}",
         ]
         return subprocess.Popen(command, stderr=log, stdout=log)
 

@@ -2,18 +2,25 @@
 
     drive.py --rounds 5                     everything
     drive.py --rounds 1 --only throughput   one group; the others stay as they were measured last
+
+Runs that last are made once whatever the rounds: memory behind a million, millions in a row, a transaction left open.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 from pathlib import Path
 from typing import Any
 
 import backlog
+import figures
+import growth
+import long
 import measures
 import report
+import sagas
 from ceiling import Ceiling
 from contender import Load, Ours, Stream, Textbook
 from services import Services
@@ -21,7 +28,7 @@ from services import Services
 TEXTBOOK_EVENTS = 30_000
 CEILING_SECONDS = 8
 PACE_SECONDS = 20
-GROUPS = ["throughput", "shapes", "ceiling", "pace", "restart", "million"]
+GROUPS = ["throughput", "shapes", "ceiling", "pace", "restart", "sagas", "million", "millions", "snapshot", "growth"]
 
 
 class Bench:
@@ -34,12 +41,15 @@ class Bench:
         self.load = Load(examples / "load")
         self.ours, self.plain = Ours(examples / "accounts"), Ours(examples / "accounts", journaled=False)
         self.textbook = Textbook(examples / "textbook")
+        self.shipped, self.textbook_sagas = sagas.Shipped(given.binaries / "seriatim"), sagas.TextbookSagas(examples / "textbook")
         self.results: dict[str, Any] = json.loads(given.results.read_text()) if given.results.exists() else {}
 
     def keep(self, group: str, name: str, number: int, numbers: dict[str, Any]) -> None:
         """Adds a run to those of its group; the first round begins anew."""
         runs = self.results.setdefault(group, {})
         runs[name] = [*(runs.get(name, []) if number > 1 else []), numbers]
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        self.results.setdefault("measured", {})[group] = {"on": today, "rounds": number}
         shown = "  ".join(f"{key} {value:,.1f}" for key, value in numbers.items() if isinstance(value, float))
         print(f"round {number}  {group:10}  {name:22}  {shown}", flush=True)
         self.given.results.write_text(json.dumps(self.results, indent=1))
@@ -91,6 +101,27 @@ class Bench:
         run = backlog.run(self.services, self.load, self.ours, Stream(1_000_000, sequenced=True))
         self.keep("million", "sequences", 1, run.numbers())
 
+    def sagas(self) -> None:
+        for number in range(1, self.given.rounds + 1):
+            for name, contender in {"textbook": self.textbook_sagas, "seriatim": self.shipped}.items():
+                run = sagas.run(self.services, self.load, contender, self.given.purchases)
+                self.keep("sagas", name, number, {"purchases": self.given.purchases} | run)
+
+    def millions(self) -> None:
+        self.keep("millions", "ids", 1, long.millions(self.services, self.load, self.ours, self.given.million_times))
+
+    def snapshot(self) -> None:
+        expected = figures.middle(self.results["throughput"]["sequences, no journal"])
+        run = long.snapshot(self.services, self.load, self.plain, expected, self.given.snapshot_seconds)
+        self.keep("snapshot", "sequences, no journal", 1, run)
+
+    def growth(self) -> None:
+        for number in range(1, self.given.growth_rounds + 1):
+            for axis in growth.AXES:
+                for point in growth.points(axis, self.given.events):
+                    run = growth.run(self.services, self.load, self.ours, point)
+                    self.keep("growth", f"{axis} {point.at}", number, run)
+
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -99,12 +130,16 @@ def main() -> None:
     arguments.add_argument("--docs", type=Path, required=True)
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--events", type=int, default=400_000)
+    arguments.add_argument("--purchases", type=int, default=5000)
+    arguments.add_argument("--million-times", type=int, default=20)
+    arguments.add_argument("--snapshot-seconds", type=int, default=600)
+    arguments.add_argument("--growth-rounds", type=int, default=1)
     arguments.add_argument("--only", action="append", choices=GROUPS)
     given = arguments.parse_args()
     bench = Bench(given)
     for group in given.only or GROUPS:
         getattr(bench, group)()
-    given.docs.write_text(report.page(bench.results))
+    report.write(bench.results, given.docs)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-Runs = list[dict[str, float]]
+import sections
+from figures import Runs, middle, spread
 
 HEAD = """# Benchmarks
 
-What the worker does beside what one would write from the textbook, and beside what the database alone can do. Everything runs on one machine: brokers, database, worker. The figures are worth something as ratios; throughput is the median of {rounds} runs in turns; where there was more than one run, the lowest and the highest stand beside.
+What the worker does beside what one would write from the textbook, and beside what the database alone can do. Everything runs on one machine: brokers, database, worker. The figures are worth something as ratios of one run; where there was more than one round, contenders took turns, the figure is the median, and the lowest and the highest stand beside. [When, and in how many rounds](#what-was-measured-when).
 
     dev/bench
 
@@ -29,16 +29,6 @@ TARGETS: list[tuple[str, str, float, float]] = [
     ("sequences", "events/s over textbook, sequence mode, journaled", 12, 20),
     ("sequences, no journal", "events/s over textbook, sequence mode, no journal", 15, 25),
 ]
-
-
-def spread(runs: Runs, key: str, form: str = "{:,.0f}") -> str:
-    values = sorted(run[key] for run in runs)
-    middle = form.format(median(values))
-    return middle if len(values) == 1 else f"{middle} ({form.format(values[0])}–{form.format(values[-1])})"
-
-
-def middle(runs: Runs, key: str = "events_per_second") -> float:
-    return median(run[key] for run in runs)
 
 
 def share(alone: Runs, reached: Runs) -> str:
@@ -123,8 +113,7 @@ def million(results: dict[str, Any]) -> str:
 
 def targets(results: dict[str, Any]) -> str:
     """Each measure beside what it must reach and what it aims at."""
-    runs = results["throughput"]
-    base = middle(runs["textbook"])
+    runs = results.get("throughput", {})
     lines = ["## What was to be reached", "", "| measure | must | aim | measured |", "|---|---|---|---|"]
 
     def line(measure: str, must: str, aim: str, value: Callable[[], str]) -> None:
@@ -134,7 +123,7 @@ def targets(results: dict[str, Any]) -> str:
             lines.append(f"| {measure} | {must} | {aim} | – |")
 
     for name, measure, must, aim in TARGETS:
-        line(measure, f"{must:g}", f"{aim:g}", lambda name=name: f"{middle(runs[name]) / base:.1f}")
+        line(measure, f"{must:g}", f"{aim:g}", lambda name=name: f"{middle(runs[name]) / middle(runs['textbook']):.1f}")
 
     shares = lambda: "; ".join(f"{name}: {share(alone, runs[name])}" for name, alone in results["ceiling"].items())
     line("share of the ceiling, Kafka in and out included", "40 %", "60 %", shares)
@@ -146,6 +135,10 @@ def targets(results: dict[str, Any]) -> str:
     line("in → committed at half of the own maximum, p50 / p99", "15 / 60 ms", "5 / 25 ms", lambda: f"{both('committed')} ms")
     line("committed → visible in Kafka, p50 / p99", "5 / 25 ms", "2 / 10 ms", lambda: f"{both('visible')} ms")
     line("worker CPU an event", "12 µs", "5 µs", lambda: f"{middle(runs['sequences, no journal'], 'worker_us'):.1f} µs")
+    sagas = lambda name: middle(results["sagas"][name], "sagas_per_second")
+    line("whole checkouts/s over textbook", "6", "12", lambda: f"{sagas('seriatim') / sagas('textbook'):.2f}")
+    line("ids: the last million events over the first", "0.9 after 20 million", "–", lambda: after(results["millions"]["ids"][0]))
+    line("rate while another transaction is open, over before", "0.9 for 10 min", "–", lambda: opened(results["snapshot"]["sequences, no journal"][0]))
     line(
         "resident memory with a million records behind",
         "200 MB",
@@ -157,23 +150,44 @@ def targets(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def after(run: dict[str, float]) -> str:
+    last = run[f"million_{run['events'] / 1e6:.0f}"]
+    return f"{last / run['million_1']:.2f} after {run['events'] / 1e6:.0f} million"
+
+
+def opened(run: dict[str, float]) -> str:
+    return f"{run['open'] / run['before']:.2f} for {run['seconds'] / 60:.0f} min"
+
+
 def machine() -> str:
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = int(re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())[1]) >> 20  # type: ignore[index]
     return f"{os.cpu_count()} cores ({model[1] if model else platform.machine()}), {memory} GiB, Linux {platform.release().split('-')[0]}"
 
 
-def page(results: dict[str, Any]) -> str:
-    rounds = max(len(runs) for runs in results["throughput"].values())
+def page(results: dict[str, Any], folder: Path) -> str:
     version = subprocess.run(["psql", "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
-    parts = [HEAD.format(rounds=rounds, machine=machine(), postgres=version), targets(results)]
-    parts.append(throughput(results["throughput"]))
-    if "ceiling" in results:
-        parts.append(ceiling(results["ceiling"], results["throughput"]))
-    parts += [write(results[group]) for group, write in {"shapes": shapes, "pace": pace}.items() if group in results]
-    if "restart" in results:
-        parts.append(crash(results["restart"], results["throughput"]["sequences"]))
-    if "million" in results:
-        parts.append(million(results["million"]))
+    parts = [HEAD.format(machine=machine(), postgres=version), targets(results)]
+    writers: dict[str, Callable[[dict[str, Any]], str]] = {
+        "throughput": throughput,
+        "ceiling": lambda alone: ceiling(alone, results["throughput"]),
+        "shapes": shapes,
+        "sagas": sections.sagas,
+        "pace": pace,
+        "restart": lambda runs: crash(runs, results["throughput"]["sequences"]),
+        "million": million,
+        "millions": sections.millions,
+        "snapshot": sections.snapshot,
+        "growth": lambda runs: sections.growth(runs, folder),
+        "measured": sections.measured,
+    }
+    # Some parts compare with the throughput, which is the first group to be measured.
+    known = {group for group in results if "throughput" in results or group not in ("ceiling", "restart")}
+    parts += [write(results[group]) for group, write in writers.items() if group in known]
     levers = Path(__file__).parent / "levers.md"
     return "\n\n".join([part.strip() for part in [*parts, levers.read_text()]]) + "\n"
+
+
+def write(results: dict[str, Any], docs: Path) -> None:
+    """Writes the page, and its pictures beside it."""
+    docs.write_text(page(results, docs.parent))

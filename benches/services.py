@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import uuid
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 import usage
+
+EVENT_BYTES = 2200
 
 
 @dataclass
@@ -49,16 +53,23 @@ class Services:
 
     def end_of(self, topic: str, partitions: int) -> int:
         """How many records a topic holds that was never trimmed."""
-        asker = Consumer({"bootstrap.servers": self.brokers, "group.id": "bench-ends"})
-        try:
-            ends = [asker.get_watermark_offsets(TopicPartition(topic, at), timeout=30) for at in range(partitions)]
-            return sum(end for _, end in ends)
-        finally:
-            asker.close()
+        ends = [self.asker.get_watermark_offsets(TopicPartition(topic, at), timeout=30) for at in range(partitions)]
+        return sum(end for _, end in ends)
+
+    @cached_property
+    def asker(self) -> Consumer:
+        """One for all questions: what a new one costs with each look would slow what is measured."""
+        return Consumer({"bootstrap.servers": self.brokers, "group.id": "bench-ends"})
 
     def spent(self, workers: list[int]) -> usage.Spent:
         broker, postgres = usage.seconds(self.broker_pid), usage.family_seconds(self.postgres_pid)
         return usage.Spent(broker, postgres, sum(usage.seconds(pid) for pid in workers))
+
+    @staticmethod
+    def need_room(events: int) -> None:
+        """Fails before a long run that the disk has no room for: an event is kept in two topics and three tables."""
+        free = shutil.disk_usage(os.environ["SERIATIM_BENCH_STATE"]).free
+        assert free > events * EVENT_BYTES, f"{events:,} events need {events * EVENT_BYTES >> 30} GiB of disk, {free >> 30} are free"
 
     def database_url(self, database: str) -> str:
         return self.postgres.rsplit("/", 1)[0] + "/" + database
@@ -75,6 +86,8 @@ class Place:
 
     services: Services
     partitions: int
+    homes: tuple[str, ...] = ("accounts",)
+    others: tuple[str, ...] = ("balances",)
     name: str = field(default_factory=lambda: f"bench-{uuid.uuid4().hex[:8]}")
 
     def __enter__(self) -> Place:
@@ -91,8 +104,9 @@ class Place:
 
     @property
     def topics(self) -> list[str]:
-        accounts = self.topic("accounts")
-        return [accounts, self.topic("balances"), f"dlq.{accounts}"]
+        """Those that are read, those that are written, those for dead letters."""
+        homes = [self.topic(name) for name in self.homes]
+        return [*homes, *(self.topic(name) for name in self.others), *(f"dlq.{home}" for home in homes)]
 
     @property
     def database(self) -> str:

@@ -7,6 +7,7 @@ use clap::Args;
 use rdkafka::{
     ClientConfig,
     error::KafkaError,
+    message::OwnedHeaders,
     producer::{BaseProducer, BaseRecord, Producer as _},
     types::RDKafkaErrorCode,
 };
@@ -42,11 +43,11 @@ pub fn producer(brokers: &str, linger_ms: u32) -> anyhow::Result<BaseProducer> {
 pub fn send(
     producer: &BaseProducer,
     topic: &str,
-    stream: &Stream,
-    movement: &super::stream::Movement,
+    key: &str,
+    value: &[u8],
+    headers: OwnedHeaders,
 ) -> anyhow::Result<()> {
-    let (key, value, headers) = stream.record(movement);
-    let mut record = BaseRecord::to(topic).key(&key).payload(&value).headers(headers);
+    let mut record = BaseRecord::to(topic).key(key).payload(value).headers(headers);
     loop {
         match producer.send(record) {
             Ok(()) => return Ok(()),
@@ -64,7 +65,8 @@ pub fn run(feed: &Feed) -> anyhow::Result<()> {
     let producer = producer(&feed.brokers, 20)?;
     let begun = Instant::now();
     for (at, movement) in feed.stream.movements().enumerate() {
-        send(&producer, &feed.topic, &feed.stream, &movement)?;
+        let (key, value, headers) = feed.stream.record(&movement);
+        send(&producer, &feed.topic, &key, &value, headers)?;
         if at % 1000 == 0 {
             producer.poll(Duration::ZERO);
         }

@@ -21,10 +21,7 @@ use rdkafka::{
 use seriatim::core::partition::partition_of;
 use sqlx::{Connection as _, PgConnection};
 
-use super::{
-    feed,
-    stream::{Stream, name},
-};
+use super::{feed, stream::Stream};
 
 /// Where to, what, how fast.
 #[derive(Args)]
@@ -76,24 +73,18 @@ pub async fn run(pace: Pace) -> anyhow::Result<()> {
     let mut visible = Vec::new();
     let skip = pace.warm_up as usize;
     for (partition, meant) in meant.iter().enumerate() {
-        let mut looks = seen.iter().map(|(at, lanes)| (*at, lanes[partition])).peekable();
-        let mut left = looks.next().context("nobody looked")?;
+        let mut read = Reached::new(seen.iter().map(|(at, lanes)| (*at, lanes[partition].0)));
         for (offset, (number, at)) in meant.iter().enumerate() {
-            while left.1.0 <= offset as i64 {
-                left = looks.next().context("an event was never committed")?;
-            }
+            let there = read.when(offset as i64 + 1).context("an event was never committed")?;
             if *number as usize > skip {
-                committed.push(left.0.saturating_duration_since(*at));
+                committed.push(there.saturating_duration_since(*at));
             }
         }
-        let mut looks = seen.iter().map(|(at, lanes)| (*at, lanes[partition]));
-        let mut left = looks.next().context("nobody looked")?;
+        let mut written = Reached::new(seen.iter().map(|(at, lanes)| (*at, lanes[partition].1)));
         for (batch, at) in &arrived[partition] {
-            while left.1.1 < *batch {
-                left = looks.next().context("a batch was never committed")?;
-            }
+            let there = written.when(*batch).context("a batch was never committed")?;
             // What is read before the look that shows its batch was as fast as can be told.
-            visible.push(at.saturating_duration_since(left.0));
+            visible.push(at.saturating_duration_since(there));
         }
     }
     let told = serde_json::json!({
@@ -102,6 +93,26 @@ pub async fn run(pace: Pace) -> anyhow::Result<()> {
     });
     println!("{told}");
     Ok(())
+}
+
+/// The looks at one number that only grows; asked for rising values, it goes through them once.
+struct Reached<Looks> {
+    looks: Looks,
+    last: Option<(Instant, i64)>,
+}
+
+impl<Looks: Iterator<Item = (Instant, i64)>> Reached<Looks> {
+    const fn new(looks: Looks) -> Self {
+        Self { looks, last: None }
+    }
+
+    /// The first look at which the number was there; `None` if none saw it.
+    fn when(&mut self, value: i64) -> Option<Instant> {
+        while self.last.is_none_or(|(_, reached)| reached < value) {
+            self.last = Some(self.looks.next()?);
+        }
+        self.last.map(|(at, _)| at)
+    }
 }
 
 /// Sends each event at its time; gives, for each partition, what was meant for when, in the order of its offsets.
@@ -115,8 +126,9 @@ fn send(pace: &Pace) -> anyhow::Result<Vec<Vec<(u64, Instant)>>> {
             producer.poll(Duration::ZERO);
             thread::sleep(Duration::from_micros(500).min(at.saturating_duration_since(Instant::now())));
         }
-        feed::send(&producer, &pace.topic, &pace.stream, &movement)?;
-        let partition = partition_of(name(movement.entity).as_bytes(), pace.stream.partitions);
+        let (key, value, headers) = pace.stream.record(&movement);
+        feed::send(&producer, &pace.topic, &key, &value, headers)?;
+        let partition = partition_of(key.as_bytes(), pace.stream.partitions);
         meant[partition as usize].push((movement.number, at));
     }
     rdkafka::producer::Producer::flush(&producer, Duration::from_secs(60))?;

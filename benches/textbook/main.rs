@@ -1,13 +1,18 @@
 //! The baseline: what one writes from the textbook. A `StreamConsumer`, one transaction an event (insert into
 //! processed, select for update, update, insert into outbox), and a relay that polls the outbox with skip locked.
 //!
+//!     textbook accounts    moves accounts
+//!     textbook sagas       checks purchases out
+//!
 //! It is correct, and written with care: prepared statements, as many consumers as it is given connections, offsets
 //! stored after the commit and committed in the background, messages sent in batches.
 
 mod apply;
+mod consume;
 mod relay;
+mod saga;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -23,12 +28,6 @@ struct Arguments {
     /// Consumer group.
     #[arg(long)]
     group: String,
-    /// Topic of the movements.
-    #[arg(long)]
-    accounts: String,
-    /// Topic of the new balances.
-    #[arg(long)]
-    balances: String,
     /// PostgreSQL.
     #[arg(long)]
     database: String,
@@ -38,6 +37,8 @@ struct Arguments {
     /// Pause of the relay when it finds nothing.
     #[arg(long, default_value_t = 20)]
     poll_ms: u64,
+    #[command(subcommand)]
+    work: consume::Work,
 }
 
 #[tokio::main]
@@ -47,12 +48,15 @@ async fn main() -> anyhow::Result<()> {
     let pool = PgPoolOptions::new().max_connections(arguments.connections + 1).connect(&arguments.database).await?;
     let tables = "select to_regclass('processed') is not null";
     if !sqlx::query_scalar::<_, bool>(tables).fetch_one(&pool).await? {
-        sqlx::raw_sql(include_str!("tables.sql")).execute(&pool).await.context("making the tables")?;
+        for script in [include_str!("tables.sql"), arguments.work.tables()] {
+            sqlx::raw_sql(script).execute(&pool).await.context("making the tables")?;
+        }
     }
+    let work = Arc::new(arguments.work.clone());
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..arguments.connections {
         let consumer = client(&arguments).create().context("making a consumer")?;
-        tasks.spawn(apply::run(consumer, pool.clone(), arguments.accounts.clone(), arguments.balances.clone()));
+        tasks.spawn(consume::run(consumer, pool.clone(), Arc::clone(&work)));
     }
     let mut producer = ClientConfig::new();
     producer.set("bootstrap.servers", &arguments.brokers).set("enable.idempotence", "true").set("linger.ms", "5");
