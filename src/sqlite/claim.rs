@@ -13,6 +13,9 @@ use crate::{
     store::Error,
 };
 
+/// The one timeline of a file: no other ever takes over.
+pub(super) const TIMELINE: i64 = 1;
+
 macro_rules! lane_columns {
     () => {
         "\"topic\", \"partition\", \"next_offset\", \"epoch\", \"token\", \"batch\", \"owner\", \"incarnation\", \
@@ -113,13 +116,12 @@ fn lane_row(row: &SqliteRow) -> Result<LaneRow, Error> {
     };
     Ok(LaneRow {
         lane: LaneId { topic: cell(row, 0)?, partition },
-        // No other file ever takes over.
         fence: Fence {
             next_offset: cell(row, 2)?,
             epoch: cell(row, 3)?,
             token: cell(row, 4)?,
             batch: cell(row, 5)?,
-            timeline: 0,
+            timeline: TIMELINE,
         },
         owner: cell(row, 6)?,
         incarnation: cell(row, 7)?,

@@ -94,8 +94,7 @@ impl Session for SqliteSession {
     }
 
     fn timeline(&self) -> i64 {
-        // A file has no standby that could take over.
-        1
+        claim::TIMELINE
     }
 
     fn statements(&self) -> u64 {

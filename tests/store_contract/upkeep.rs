@@ -69,9 +69,14 @@ pub async fn identity_is_stable(database: Database) {
 }
 
 pub async fn every_session_tells_the_same_timeline(database: Database) {
-    let (one, two) = (database.session().await, database.session().await);
+    let (mut one, mut two) = (database.session().await, database.session().await);
     assert!(one.timeline() >= 1, "messages would carry none");
     assert_eq!(one.timeline(), two.timeline());
+    // Of the same timeline are the rows by which a commit is judged.
+    let row = claim(&mut *one, &lane(0)).await;
+    assert_eq!(row.fence.timeline, one.timeline());
+    let (seen, _) = two.look(&[lane(0)]).await.unwrap();
+    assert_eq!(seen[0].fence.timeline, two.timeline());
 }
 
 pub async fn partition_counts_are_registered_once(database: Database) {
