@@ -143,14 +143,14 @@ async fn tables(settle: &Settle) -> anyhow::Result<()> {
         let right = (sku(item), shop.received() - sold, 0);
         ensure!(*row == right, "the stock is {row:?} instead of {right:?}");
     }
-    let select = "select p.purchase_id, p.status, p.total_minor, m.status, m.captured_minor \
+    let select = "select p.purchase_id, p.status, p.total_minor, coalesce(m.status, 'none'), \
+        coalesce(m.captured_minor, 0) \
         from shop.purchase p left join shop.payment m using (purchase_id) order by p.purchase_id";
-    let rows: Vec<(String, String, i64, Option<String>, Option<i64>)> =
-        sqlx::query_as(select).fetch_all(&mut database).await?;
+    let rows: Vec<(String, String, i64, String, i64)> = sqlx::query_as(select).fetch_all(&mut database).await?;
     ensure!(rows.len() == shop.purchases, "{} purchases instead of {}", rows.len(), shop.purchases);
     for (number, row) in rows.into_iter().enumerate() {
         let total = shop.total(number);
-        let right = (id(number), "completed".to_owned(), total, Some("captured".to_owned()), Some(total));
+        let right = (id(number), "completed".to_owned(), total, "captured".to_owned(), total);
         ensure!(row == right, "a purchase is {row:?} instead of {right:?}");
     }
     let select = "select count(*), count(*) filter (where status = 'committed') from shop.reservation";
