@@ -39,7 +39,7 @@ const PEEK: &str = concat!(
 );
 
 /// Takes the locks in the order of the key, as every transaction does, so that two never wait for each other.
-pub(super) const LOCK: &str = concat!(
+const LOCK: &str = concat!(
     "select ",
     lane_columns!(),
     " from unnest($1::text[], $2::bigint[]) as r(\"topic\", \"partition\") join \"seriatim\".\"lane\" l \
@@ -93,7 +93,7 @@ pub(super) async fn clock(open: &mut Open) -> Result<i64, Error> {
     Ok(cell::<chrono::DateTime<chrono::Utc>>(row, 0)?.timestamp_micros())
 }
 
-/// The arguments of [`LOCK`].
+/// Lanes' keys: the first two arguments of whatever locks their rows.
 pub(super) fn keys<'a>(lanes: impl Iterator<Item = &'a LaneId>) -> Result<Arguments, Error> {
     let (topics, partitions): (Vec<&str>, Vec<i64>) =
         lanes.map(|lane| (lane.topic.as_str(), i64::from(lane.partition))).unzip();
