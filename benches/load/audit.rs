@@ -1,17 +1,17 @@
 //! Whether what came out is right: every movement once in its account, every account's messages in order and once.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use rdkafka::{
-    ClientConfig, Message as _, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
-};
+use rdkafka::Message as _;
 use serde::Deserialize;
 use sqlx::{Connection as _, PgConnection, Row as _};
 
-use super::stream::{Stream, name};
+use super::{
+    stream::{Stream, name},
+    whole::Whole,
+};
 
 /// What to compare.
 #[derive(Args)]
@@ -39,8 +39,6 @@ struct Balance {
     balance_minor: i64,
     movements: i64,
 }
-
-const HANG: Duration = Duration::from_secs(30);
 
 /// Fails at the first difference.
 pub async fn run(audit: &Audit) -> anyhow::Result<()> {
@@ -72,24 +70,10 @@ async fn tables(audit: &Audit, wanted: &BTreeMap<String, Vec<i64>>) -> anyhow::R
 
 /// Reads the topic from its beginning; gives how many messages came again.
 fn messages(audit: &Audit, wanted: &BTreeMap<String, Vec<i64>>) -> anyhow::Result<u64> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", &audit.brokers)
-        .set("group.id", "audit")
-        .set("enable.auto.commit", "false")
-        .create()?;
-    let (mut assignment, mut left) = (TopicPartitionList::new(), 0);
-    for partition in 0..audit.stream.partitions {
-        let (low, high) = consumer.fetch_watermarks(&audit.topic, partition, HANG)?;
-        ensure!(low == 0, "the topic of messages was trimmed");
-        left += high;
-        assignment.add_partition_offset(&audit.topic, partition, Offset::Beginning)?;
-    }
-    consumer.assign(&assignment)?;
+    let mut whole = Whole::of(&audit.brokers, &audit.topic, audit.stream.partitions)?;
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut repeated = 0;
-    while left > 0 {
-        let Some(message) = consumer.poll(HANG) else { bail!("{left} messages cannot be read") };
-        let message = message?;
+    while let Some(message) = whole.next()? {
         let balance: Balance = serde_json::from_slice(message.payload().context("a message without value")?)?;
         let balances = wanted.get(&balance.account).context("a message of an unknown account")?;
         let place = usize::try_from(balance.movements - 1)?;
@@ -100,7 +84,6 @@ fn messages(audit: &Audit, wanted: &BTreeMap<String, Vec<i64>>) -> anyhow::Resul
             std::cmp::Ordering::Less => repeated += 1,
             std::cmp::Ordering::Greater => bail!("{}: message {} came before {next}", balance.account, place),
         }
-        left -= 1;
     }
     let sent: usize = seen.values().sum();
     let all: usize = wanted.values().map(Vec::len).sum();

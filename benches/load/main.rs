@@ -15,6 +15,7 @@ mod gateway;
 mod pace;
 mod shop;
 mod stream;
+mod whole;
 
 use clap::Parser;
 

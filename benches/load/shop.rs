@@ -5,15 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use rdkafka::{
-    ClientConfig, Message as _, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
+    Message as _,
     message::{Header, Headers as _, OwnedHeaders},
     producer::Producer as _,
 };
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 
-use super::feed;
+use super::{feed, whole::Whole};
 
 /// Which purchases, and where.
 #[derive(Args)]
@@ -162,23 +161,10 @@ async fn tables(settle: &Settle) -> anyhow::Result<()> {
 
 /// Reads the outcomes from their beginning; gives how many came again, under the id that they had.
 fn outcomes(settle: &Settle) -> anyhow::Result<u64> {
-    let topic = settle.shop.topic("purchase-outcomes");
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", &settle.shop.brokers)
-        .set("group.id", "settle")
-        .set("enable.auto.commit", "false")
-        .create()?;
-    let (mut assignment, mut left) = (TopicPartitionList::new(), 0);
-    for partition in 0..settle.partitions {
-        left += consumer.fetch_watermarks(&topic, partition, HANG)?.1;
-        assignment.add_partition_offset(&topic, partition, Offset::Beginning)?;
-    }
-    consumer.assign(&assignment)?;
+    let mut whole = Whole::of(&settle.shop.brokers, &settle.shop.topic("purchase-outcomes"), settle.partitions)?;
     let mut ended: BTreeMap<String, String> = BTreeMap::new();
     let mut repeated = 0;
-    while left > 0 {
-        let Some(message) = consumer.poll(HANG) else { bail!("{left} outcomes cannot be read") };
-        let message = message?;
+    while let Some(message) = whole.next()? {
         let header = |name: &str| {
             let found = message.headers()?.iter().find(|header| header.key == name)?;
             std::str::from_utf8(found.value?).ok().map(str::to_owned)
@@ -192,7 +178,6 @@ fn outcomes(settle: &Settle) -> anyhow::Result<u64> {
             Some(before) if before == message_id => repeated += 1,
             Some(before) => bail!("{key} ended twice: {before} and {message_id}"),
         }
-        left -= 1;
     }
     let right = (0..settle.shop.purchases).map(id);
     ensure!(ended.keys().cloned().eq(right), "{} outcomes instead of {}", ended.len(), settle.shop.purchases);
