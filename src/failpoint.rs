@@ -53,7 +53,7 @@ pub enum Point {
     Acknowledged,
     /// The mark has moved in memory.
     Marked,
-    /// A lane's outbox was trimmed.
+    /// Messages that nobody needs any more are gone from the outbox.
     Trimmed,
     /// Offsets were handed to the client, for Kafka.
     OffsetsCommitted,

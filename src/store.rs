@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 
 use crate::core::{
-    fence::{LaneCommit, LaneRow, Position},
+    fence::{LaneCommit, LaneRow},
     record::LaneId,
     table::{Row, Table, Want},
 };
@@ -128,9 +128,12 @@ pub trait Session: Send {
     /// Adds one row to `seriatim.command`, for the lane's owner to pick up. See [`crate::core::ledger::COMMAND`].
     async fn order(&mut self, command: Row) -> Result<(), Error>;
 
-    /// Deletes at most `limit` of the lane's outbox rows up to and including `upto` that nobody needs any
-    /// more: those for a lane of this store stay until its `link_in` mark has reached their number.
-    async fn trim_outbox(&mut self, lane: &LaneId, upto: Position, limit: i64) -> Result<u64, Error>;
+    /// Takes away messages of all lanes that nobody needs any more: those that their lane's row says the brokers have
+    /// acknowledged, except those for a lane of this store, which stay until its `link_in` mark has reached their
+    /// number. One bounded step: `rows_max` bounds the rows that are deleted, or, where they go by whole slots, those
+    /// that are copied because they are still needed. Answers how many went. Lanes go on meanwhile. Several at a time,
+    /// or one that dies half-way, do no harm.
+    async fn trim_outbox(&mut self, rows_max: i64) -> Result<u64, Error>;
 
     /// Forgets what is old of a table of [`crate::core::ledger::KEPT_FOR_A_TIME`], by one bounded step, and makes room
     /// there for what comes. Lanes go on meanwhile. Several at a time, or one that dies half-way, do no harm.

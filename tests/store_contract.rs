@@ -73,6 +73,7 @@ contract! {
         },
         upkeep::{
             trimmed_outbox_keeps_what_a_receiver_has_not_passed,
+            trimmed_outbox_keeps_what_its_own_lane_has_not_marked,
             trimmed_outbox_passes_over_what_is_needed,
             identity_is_stable,
             every_session_tells_the_same_timeline,
@@ -109,6 +110,8 @@ contract! {
             a_commit_that_ends_the_connection_is_unknown,
             a_database_that_is_gone_says_retry,
             rows_are_found_by_index,
+            a_slot_that_is_written_or_read_is_left_for_the_next_time,
+            a_slot_of_which_too_much_is_needed_stays,
         },
         forget::{
             a_row_that_finds_no_room_makes_it,

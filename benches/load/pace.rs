@@ -48,6 +48,16 @@ pub struct Pace {
     stream: Stream,
 }
 
+// What measures shares two cores with what is measured: waking up each millisecond, for the sender, the client's
+// threads and a look, was a third of the machine. What these three add is counted as the worker's latency.
+
+/// What clients wait by default, librdkafka's and Java's.
+const LINGER_MS: u32 = 5;
+/// How long the sender sleeps at least.
+const WAKE: Duration = Duration::from_millis(2);
+/// Between two looks at the lanes' rows.
+const LOOK: Duration = Duration::from_millis(2);
+
 /// When what was seen: offset or batch of each partition up to which everything is there.
 type Seen = Arc<Mutex<Vec<(Instant, Vec<(i64, i64)>)>>>;
 
@@ -117,14 +127,14 @@ impl<Looks: Iterator<Item = (Instant, i64)>> Reached<Looks> {
 
 /// Sends each event at its time; gives, for each partition, what was meant for when, in the order of its offsets.
 fn send(pace: &Pace) -> anyhow::Result<Vec<Vec<(u64, Instant)>>> {
-    let producer = feed::producer(&pace.brokers, 1)?;
+    let producer = feed::producer(&pace.brokers, LINGER_MS)?;
     let mut meant = vec![Vec::new(); pace.stream.partitions as usize];
     let begun = Instant::now();
     for movement in pace.stream.movements() {
         let at = begun + Duration::from_secs_f64((movement.number - 1) as f64 / pace.rate);
         while Instant::now() < at {
             producer.poll(Duration::ZERO);
-            thread::sleep(Duration::from_micros(500).min(at.saturating_duration_since(Instant::now())));
+            thread::sleep(WAKE.max(at.saturating_duration_since(Instant::now())));
         }
         let (key, value, headers) = pace.stream.record(&movement);
         feed::send(&producer, &pace.topic, &key, &value, headers)?;
@@ -135,7 +145,7 @@ fn send(pace: &Pace) -> anyhow::Result<Vec<Vec<(u64, Instant)>>> {
     Ok(meant)
 }
 
-/// Looks at the lanes' rows, a thousand times a second at most.
+/// Looks at the lanes' rows.
 async fn look(url: String, partitions: i32, seen: Seen, done: Arc<AtomicBool>) -> anyhow::Result<()> {
     let mut database = PgConnection::connect(&url).await?;
     let mut before = Vec::new();
@@ -151,7 +161,7 @@ async fn look(url: String, partitions: i32, seen: Seen, done: Arc<AtomicBool>) -
             before.clone_from(&lanes);
             seen.lock().map_err(|_| anyhow::anyhow!("the measurement panicked"))?.push((at, lanes));
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::time::sleep(LOOK).await;
     }
     Ok(())
 }

@@ -109,10 +109,13 @@ pub struct Retention {
     /// How long dropping an old range waits for those who still read it, before it is left to the next round. Default
     /// 1 s.
     pub lock_wait: Duration,
+    /// How often messages that nobody needs any more are looked for in the outbox. Default 5 s.
+    pub outbox_interval: Duration,
     /// How long a saga is kept once it has ended, with its steps. Default 30 d; a reply that comes later still is taken as
     /// one to a saga that is over.
     pub saga: Duration,
-    /// Rows that one step deletes at most, where rows are deleted and no ranges dropped. Default 5000.
+    /// Rows that one step deletes at most, where rows are deleted and no ranges dropped; and messages still needed that are
+    /// copied at most out of a slot of the outbox, so that it can be emptied. Default 5000.
     pub step_rows: usize,
 }
 
@@ -125,6 +128,7 @@ impl Retention {
             interval: area.duration("interval", MINUTE, SECOND / 10..=DAY),
             journal: area.duration("journal", 90 * DAY, MINUTE..=3_660 * DAY),
             lock_wait: area.duration("lock_wait", SECOND, Duration::from_millis(10)..=MINUTE),
+            outbox_interval: area.duration("outbox_interval", 5 * SECOND, SECOND / 10..=MINUTE),
             saga: area.duration("saga", 30 * DAY, MINUTE..=3_660 * DAY),
             step_rows: area.count("step_rows", 5_000, 1..=1_000_000),
         }

@@ -270,11 +270,11 @@ impl Session for MemorySession {
         Ok(())
     }
 
-    async fn trim_outbox(&mut self, lane: &LaneId, upto: Position, limit: i64) -> Result<u64, Error> {
+    async fn trim_outbox(&mut self, rows_max: i64) -> Result<u64, Error> {
         self.statements += 1;
         let mut data = self.store.data();
         let data = &mut *data;
-        Ok(data.tables.trim_outbox(&data.lanes, lane, upto, limit))
+        Ok(data.tables.trim_outbox(&data.lanes, usize::try_from(rows_max).unwrap_or(0)))
     }
 
     async fn forget(&mut self, table: &'static Table, kept: &Kept) -> Result<Forgotten, Error> {

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     core::{
-        fence::{LaneRow, Position},
+        fence::LaneRow,
         ledger,
         record::LaneId,
         table::{Key, Row, Table, Value, Want},
@@ -120,31 +120,30 @@ impl Tables {
     }
 
     /// Deletes messages that nobody needs any more; see the other stores for whom they are kept.
-    pub(super) fn trim_outbox(
-        &mut self,
-        lanes: &BTreeMap<LaneId, LaneRow>,
-        lane: &LaneId,
-        upto: Position,
-        limit: i64,
-    ) -> u64 {
-        let limit = usize::try_from(limit).unwrap_or(0);
-        let sender = vec![Value::Text(lane.topic.clone()), Value::Int(i64::from(lane.partition))];
-        let last = [Value::Int(upto.batch), Value::Int(upto.index)];
-        let relayed = |key: &[Value]| key[2..] <= last[..];
-        let looked_at = self.beginning(&ledger::OUTBOX, &sender).filter(|(key, _)| relayed(key));
-        let needed = |row: &[Value]| {
-            let (to_topic, to_partition, link_sequence) = (&row[4], &row[5], &row[6]);
-            let link = [to_topic, to_partition, &sender[0], &sender[1]].map(Clone::clone);
-            let ours = || matches!(to_topic, Value::Text(topic) if lanes.keys().any(|lane| lane.topic == *topic));
-            match self.rows(&ledger::LINK_IN).and_then(|links| links.get(link.as_slice())) {
-                _ if *link_sequence == Value::Null => false,
-                Some(link_in) => link_in[4] < *link_sequence,
-                None => ours(),
-            }
-        };
-        let looked_at = looked_at.take(limit.saturating_mul(LOOKED_AT_PER_TRIMMED));
-        let gone = looked_at.filter(|(_, row)| !needed(row)).take(limit).map(|(key, _)| Arc::clone(key)).collect();
+    pub(super) fn trim_outbox(&mut self, lanes: &BTreeMap<LaneId, LaneRow>, rows_max: usize) -> u64 {
+        let mut gone = Vec::new();
+        for (lane, row) in lanes {
+            let sender = [Value::Text(lane.topic.clone()), Value::Int(i64::from(lane.partition))];
+            let last = [Value::Int(row.relayed.batch), Value::Int(row.relayed.index)];
+            let left = rows_max - gone.len();
+            let relayed = self.beginning(&ledger::OUTBOX, &sender).take_while(|(key, _)| key[2..] <= last[..]);
+            let looked_at = relayed.take(left.saturating_mul(LOOKED_AT_PER_TRIMMED));
+            let idle = looked_at.filter(|(_, message)| !self.is_needed(lanes, &sender, message));
+            gone.extend(idle.take(left).map(|(key, _)| Arc::clone(key)));
+        }
         self.remove(&ledger::OUTBOX, gone)
+    }
+
+    /// Whether a message that the brokers have acknowledged has still to reach a lane of this store.
+    fn is_needed(&self, lanes: &BTreeMap<LaneId, LaneRow>, sender: &[Value; 2], message: &[Value]) -> bool {
+        let (to_topic, to_partition, link_sequence) = (&message[4], &message[5], &message[6]);
+        let link = [to_topic, to_partition, &sender[0], &sender[1]].map(Clone::clone);
+        let ours = || matches!(to_topic, Value::Text(topic) if lanes.keys().any(|lane| lane.topic == *topic));
+        match self.rows(&ledger::LINK_IN).and_then(|links| links.get(link.as_slice())) {
+            _ if *link_sequence == Value::Null => false,
+            Some(link_in) => link_in[4] < *link_sequence,
+            None => ours(),
+        }
     }
 
     fn rows(&self, table: &Table) -> Option<&Rows> {

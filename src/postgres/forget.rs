@@ -9,7 +9,7 @@
 use super::{
     claim,
     connection::{Arguments, Open, cell},
-    sql,
+    sql, turn,
 };
 use crate::{
     core::{ledger::KEPT_FOR_A_TIME, table::Table},
@@ -22,11 +22,6 @@ const SECOND: i64 = 1_000_000;
 const RANGE_MIN_SECONDS: i64 = 3_600;
 /// What a lane makes that finds no room: enough until the next who forgets makes the right length.
 const STOPGAP_SECONDS: i64 = 86_400;
-
-/// Held by who makes and drops ranges, as long as its connection lives or until it is done. The number means nothing
-/// but this.
-const TAKE_TURN: &str = "select pg_try_advisory_lock(7340031572106)";
-const END_TURN: &str = "select pg_advisory_unlock(7340031572106)";
 
 const RANGES: &str = "select c.\"relname\"::text, substring(c.\"relname\" from '[0-9]+$')::bigint as \"until\", \
      i.\"inhrelid\" is not null, coalesce(i.\"inhdetachpending\", false) from pg_class c \
@@ -58,7 +53,7 @@ enum Standing {
 
 /// Makes room for what comes and drops the oldest range, if it may go. One range a step.
 pub(super) async fn forget(open: &mut Open, table: &'static Table, kept: &Kept) -> Result<Forgotten, Error> {
-    if !take_turn(open).await? {
+    if !turn::take(open).await? {
         return Ok(Forgotten::All);
     }
     let mut arguments = Arguments::default();
@@ -74,20 +69,20 @@ pub(super) async fn forget(open: &mut Open, table: &'static Table, kept: &Kept) 
     }
     let left = if old.next().is_some() { Forgotten::Part } else { Forgotten::All };
     open.run("resetting the lock timeout", "reset lock_timeout".to_owned()).await?;
-    end_turn(open).await?;
+    turn::end(open).await?;
     Ok(left)
 }
 
 /// Makes room in every table: for a lane whose rows have found none.
 pub(super) async fn make_room_everywhere(open: &mut Open) -> Result<(), Error> {
-    if !take_turn(open).await? {
+    if !turn::take(open).await? {
         // Whoever is at it makes room first.
         return Ok(());
     }
     for (table, _) in KEPT_FOR_A_TIME {
         make_room(open, table, STOPGAP_SECONDS).await?;
     }
-    end_turn(open).await
+    turn::end(open).await
 }
 
 /// Sees to it that the ranges reach at least `length` seconds ahead. Each begins where the one before it ends, however
@@ -140,14 +135,4 @@ async fn ranges(open: &mut Open, table: &'static Table) -> Result<Vec<Range>, Er
         Ok(Range { name: cell(row, 0)?, until: cell(row, 1)?, standing })
     };
     rows.iter().map(read).collect()
-}
-
-async fn take_turn(open: &mut Open) -> Result<bool, Error> {
-    let rows = open.rows("taking a turn of forgetting", &[], TAKE_TURN, Arguments::default()).await?;
-    rows.first().map_or(Ok(false), |row| cell(row, 0))
-}
-
-/// An error before it ends the connection, and the turn with it.
-async fn end_turn(open: &mut Open) -> Result<(), Error> {
-    open.rows("ending a turn of forgetting", &[], END_TURN, Arguments::default()).await.map(drop)
 }

@@ -11,10 +11,12 @@ mod error;
 mod forget;
 mod load;
 pub mod migrate;
+mod register;
 mod replicated;
 mod session;
 mod sql;
 mod trim;
+mod turn;
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 

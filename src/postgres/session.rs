@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{Address, claim, commit, connection::Open, forget, load, replicated, sql::Statements, trim};
+use super::{Address, claim, commit, connection::Open, forget, load, register, replicated, sql::Statements, trim};
 use crate::{
     core::{
-        fence::{LaneCommit, LaneRow, Position},
+        fence::{LaneCommit, LaneRow},
         record::LaneId,
         table::{Row, Table, Want},
     },
@@ -64,11 +64,11 @@ impl PostgresSession {
 #[async_trait]
 impl Session for PostgresSession {
     async fn identity(&mut self) -> Result<String, Error> {
-        lend!(self, |open| trim::identity(open))
+        lend!(self, |open| register::identity(open))
     }
 
     async fn partitions(&mut self, counts: &BTreeMap<String, i32>) -> Result<BTreeMap<String, i32>, Error> {
-        lend!(self, |open| trim::partitions(open, counts))
+        lend!(self, |open| register::partitions(open, counts))
     }
 
     async fn claim(&mut self, lane: &LaneId, token: &str, owner: &str, start: i64) -> Result<(LaneRow, i64), Error> {
@@ -95,11 +95,11 @@ impl Session for PostgresSession {
     }
 
     async fn order(&mut self, command: Row) -> Result<(), Error> {
-        lend!(self, |open| trim::order(open, &mut self.statements, &command))
+        lend!(self, |open| register::order(open, &mut self.statements, &command))
     }
 
-    async fn trim_outbox(&mut self, lane: &LaneId, upto: Position, limit: i64) -> Result<u64, Error> {
-        lend!(self, |open| trim::trim_outbox(open, lane, upto, limit))
+    async fn trim_outbox(&mut self, rows_max: i64) -> Result<u64, Error> {
+        lend!(self, |open| trim::trim_outbox(open, rows_max))
     }
 
     async fn forget(&mut self, table: &'static Table, kept: &Kept) -> Result<Forgotten, Error> {

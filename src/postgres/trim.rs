@@ -1,90 +1,86 @@
-//! What nobody needs any more, a bounded number of rows at a time; and the small registers.
-
-use std::collections::BTreeMap;
+//! Empties the outbox by whole slots.
+//!
+//! A message goes into the slot of its moment, and slots take turns (see the migration). One that is not written at the
+//! time is locked, looked through, and truncated; the few messages in it that somebody still needs are first copied
+//! into the slot of now. Which slot a message stands in means nothing, so a lane that writes into a slot for longer
+//! than its turn does no harm: its transaction holds the slot, and what it has written is seen under the lock.
 
 use super::{
     connection::{Arguments, Open, cell},
-    load::add_columns,
-    sql::{Statements, Verb},
+    turn,
 };
-use crate::{
-    core::{fence::Position, ledger, record::LaneId, table::Row},
-    store::{Error, merge},
-};
+use crate::store::Error;
 
-/// How many rows are looked at for each that may be deleted: what a slow lane still needs is passed over, but
-/// not without end.
-const LOOKED_AT_PER_TRIMMED: i64 = 16;
+const SLOTS: i64 = 4;
 
-// A message is needed while its receiver is a lane of this store whose mark has not reached its number. A
-// topic is one of this store's if a lane of it has ever been claimed here, or has taken a message of ours;
-// a topic that no lane has claimed yet cannot be told from one outside.
-const TRIM_OUTBOX: &str = "delete from \"seriatim\".\"outbox\" o using ( \
-     select w.\"batch\", w.\"idx\" from ( \
-     select \"batch\", \"idx\", \"to_topic\", \"to_partition\", \"link_sequence\" from \"seriatim\".\"outbox\" \
-     where \"topic\" = $1 and \"partition\" = $2 and (\"batch\", \"idx\") <= ($3, $4) \
-     order by \"batch\", \"idx\" limit $6) w \
-     left join \"seriatim\".\"link_in\" i on i.\"topic\" = w.\"to_topic\" and i.\"partition\" = w.\"to_partition\" \
-     and i.\"from_topic\" = $1 and i.\"from_partition\" = $2 \
-     where w.\"link_sequence\" is null or i.\"mark\" >= w.\"link_sequence\" or (i.\"mark\" is null and not exists \
-     (select 1 from \"seriatim\".\"lane\" h where h.\"topic\" = w.\"to_topic\")) \
-     order by w.\"batch\", w.\"idx\" limit $5) c \
-     where o.\"topic\" = $1 and o.\"partition\" = $2 and o.\"batch\" = c.\"batch\" and o.\"idx\" = c.\"idx\"";
+/// The slot of now, as the default of its column says, and which slots hold anything.
+const STANDING: &str = "select mod(date_part('epoch', now())::bigint / 10, 4), \
+     array[exists (select 1 from \"seriatim\".\"outbox_0\"), exists (select 1 from \"seriatim\".\"outbox_1\"), \
+     exists (select 1 from \"seriatim\".\"outbox_2\"), exists (select 1 from \"seriatim\".\"outbox_3\")]";
 
-const REGISTER: &str = "insert into \"seriatim\".\"topic\" (\"name\", \"partitions\") \
-     select * from unnest($1::text[], $2::bigint[]) on conflict do nothing";
+// Every lock is held until the end of the transaction. Whoever reads the slot just now is not waited for: everybody else
+// would have to wait behind. The settings let a whole slot be read as such, which no other statement may do.
+const LOCK: &str = "set local enable_seqscan = on; set local enable_hashjoin = on; \
+     lock table \"seriatim\".\"outbox_{slot}\" in access exclusive mode nowait";
 
-const REGISTERED: &str = "select t.\"name\", t.\"partitions\" from unnest($1::text[]) as r(\"name\") \
-     join \"seriatim\".\"topic\" t on t.\"name\" = r.\"name\"";
+// A message is needed until its lane's row says that the brokers have acknowledged it; and while its receiver is a
+// lane of this store whose mark has not reached its number. A topic is one of this store's if a lane of it has ever
+// been claimed here, or has taken a message of ours; a topic that no lane has claimed yet cannot be told from one
+// outside.
+const FROM: &str = "from \"seriatim\".\"outbox_{slot}\" o \
+     left join \"seriatim\".\"lane\" l on l.\"topic\" = o.\"topic\" and l.\"partition\" = o.\"partition\" \
+     left join \"seriatim\".\"link_in\" i on i.\"topic\" = o.\"to_topic\" and i.\"partition\" = o.\"to_partition\" \
+     and i.\"from_topic\" = o.\"topic\" and i.\"from_partition\" = o.\"partition\" \
+     left join (select distinct \"topic\" from \"seriatim\".\"lane\") h on h.\"topic\" = o.\"to_topic\"";
+const NEEDED: &str = "(l.\"topic\" is null or (o.\"batch\", o.\"idx\") > (l.\"relayed_batch\", l.\"relayed_index\") or \
+     (o.\"link_sequence\" is not null and case when i.\"mark\" is null then h.\"topic\" is not null \
+     else i.\"mark\" < o.\"link_sequence\" end))";
 
-/// Deletes what lies below every mark.
-pub(super) async fn trim_outbox(open: &mut Open, lane: &LaneId, upto: Position, limit: i64) -> Result<u64, Error> {
-    let mut arguments = Arguments::default();
-    arguments.add(lane.topic.as_str())?;
-    arguments.add(i64::from(lane.partition))?;
-    arguments.add(upto.batch)?;
-    arguments.add(upto.index)?;
-    arguments.add(limit.max(0))?;
-    arguments.add(limit.max(0).saturating_mul(LOOKED_AT_PER_TRIMMED))?;
-    open.change("trimming the outbox", &[&ledger::OUTBOX], TRIM_OUTBOX, arguments).await
-}
+const COPY: &str = "insert into \"seriatim\".\"outbox\" (\"topic\", \"partition\", \"batch\", \"idx\", \"to_topic\", \
+     \"to_partition\", \"link_sequence\", \"timestamp_ms\", \"key\", \"value\", \"headers\") select o.\"topic\", \
+     o.\"partition\", o.\"batch\", o.\"idx\", o.\"to_topic\", o.\"to_partition\", o.\"link_sequence\", \
+     o.\"timestamp_ms\", o.\"key\", o.\"value\", o.\"headers\"";
 
-/// Adds an operator's order. One whose id is there already is the same order, sent again for want of an answer.
-pub(super) async fn order(open: &mut Open, statements: &mut Statements, command: &Row) -> Result<(), Error> {
-    let table = &ledger::COMMAND;
-    let row = merge::check_row(table, command)?;
-    let mut arguments = Arguments::default();
-    add_columns(&mut arguments, table.columns, &[row])?;
-    open.change("ordering a command", &[table], statements.text(table, Verb::Offer), arguments).await?;
-    Ok(())
-}
-
-/// The store's random id.
-pub(super) async fn identity(open: &mut Open) -> Result<String, Error> {
-    let sql = "select \"identity\" from \"seriatim\".\"store\"";
-    let rows = open.rows("reading the store's identity", &[], sql, Arguments::default()).await?;
-    match rows.first() {
-        Some(row) => cell(row, 0),
-        None => Err(Error::Stop("the database holds no store identity; run `seriatim migrate up`".to_owned())),
+/// Empties every slot but that of now, if no more than `copied_max` of its messages are needed. How many went.
+pub(super) async fn trim_outbox(open: &mut Open, copied_max: i64) -> Result<u64, Error> {
+    if !turn::take(open).await? {
+        return Ok(0);
     }
+    let mut gone = 0;
+    for ahead in 1..SLOTS {
+        gone += trim_slot(open, ahead, copied_max).await?;
+    }
+    turn::end(open).await?;
+    Ok(gone)
 }
 
-/// Registers what is not registered yet; the first count stays.
-pub(super) async fn partitions(
-    open: &mut Open,
-    counts: &BTreeMap<String, i32>,
-) -> Result<BTreeMap<String, i32>, Error> {
-    let names: Vec<&str> = counts.keys().map(String::as_str).collect();
-    let mut arguments = Arguments::default();
-    arguments.add(names.clone())?;
-    arguments.add(counts.values().map(|count| i64::from(*count)).collect::<Vec<_>>())?;
-    open.change("registering partition counts", &[], REGISTER, arguments).await?;
-    let mut arguments = Arguments::default();
-    arguments.add(names)?;
-    let rows = open.rows("reading partition counts", &[], REGISTERED, arguments).await?;
-    let read = |row| {
-        let count = i32::try_from(cell::<i64>(row, 1)?);
-        Ok((cell(row, 0)?, count.map_err(|_| Error::Stop("a partition count is out of range".to_owned()))?))
-    };
-    rows.iter().map(read).collect()
+/// The slot whose turn comes after so many others. `now()` stands still in a transaction, so what is copied in it does
+/// not go back into the slot from which it came.
+async fn trim_slot(open: &mut Open, ahead: i64, copied_max: i64) -> Result<u64, Error> {
+    open.begin().await?;
+    let standing = open.rows("looking at the outbox", &[], STANDING, Arguments::default()).await?;
+    let standing = standing.first().ok_or_else(|| Error::Stop("the database shows no clock".to_owned()))?;
+    let slot = (cell::<i64>(standing, 0)? + ahead) % SLOTS;
+    let holds: Vec<bool> = cell(standing, 1)?;
+    if !usize::try_from(slot).is_ok_and(|slot| holds.get(slot).copied().unwrap_or(false)) {
+        open.rollback().await?;
+        return Ok(0);
+    }
+    let of_slot = |text: &str| text.replace("{slot}", &slot.to_string());
+    let doing = format!("emptying slot {slot} of the outbox");
+    open.run(&doing, of_slot(LOCK)).await?;
+    let count = of_slot(&format!("select count(*), count(*) filter (where {NEEDED}) {FROM}"));
+    let counted = open.rows(&doing, &[], super::sql::vouch(count), Arguments::default()).await?;
+    let counted = counted.first().ok_or_else(|| Error::Stop("the database counts no rows".to_owned()))?;
+    let (all, needed) = (cell::<i64>(counted, 0)?, cell::<i64>(counted, 1)?);
+    if needed > copied_max {
+        open.rollback().await?;
+        return Ok(0);
+    }
+    if needed > 0 {
+        open.run(&doing, of_slot(&format!("{COPY} {FROM} where {NEEDED}"))).await?;
+    }
+    open.run(&doing, of_slot("truncate \"seriatim\".\"outbox_{slot}\"")).await?;
+    open.commit().await?;
+    Ok(u64::try_from(all - needed).unwrap_or(0))
 }

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use super::{brokers, process::Process, world::World};
 use crate::{
     core::{
-        fence::{LaneCommit, LaneRow, Position},
+        fence::{LaneCommit, LaneRow},
         ledger::{JOURNAL, OUTBOX},
         record::LaneId,
         table::{Change, Row, Table, Value, Want},
@@ -216,9 +216,9 @@ impl Session for FarSession {
         answer
     }
 
-    async fn trim_outbox(&mut self, lane: &LaneId, upto: Position, limit: i64) -> Result<u64, Error> {
+    async fn trim_outbox(&mut self, rows_max: i64) -> Result<u64, Error> {
         self.line.go().await?;
-        let answer = self.near.trim_outbox(lane, upto, limit).await;
+        let answer = self.near.trim_outbox(rows_max).await;
         self.line.back().await;
         answer
     }

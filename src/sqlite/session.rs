@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::{Shared, claim, commit, connection::Open, load, sql::Statements, trim};
 use crate::{
     core::{
-        fence::{LaneCommit, LaneRow, Position},
+        fence::{LaneCommit, LaneRow},
         record::LaneId,
         table::{Row, Table, Want},
     },
@@ -80,8 +80,8 @@ impl Session for SqliteSession {
         lend!(self, |open| trim::order(open, &mut self.statements, &command))
     }
 
-    async fn trim_outbox(&mut self, lane: &LaneId, upto: Position, limit: i64) -> Result<u64, Error> {
-        lend!(self, |open| trim::trim_outbox(open, lane, upto, limit))
+    async fn trim_outbox(&mut self, rows_max: i64) -> Result<u64, Error> {
+        lend!(self, |open| trim::trim_outbox(open, rows_max))
     }
 
     async fn forget(&mut self, table: &'static Table, kept: &Kept) -> Result<Forgotten, Error> {

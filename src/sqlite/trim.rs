@@ -9,9 +9,7 @@ use super::{
 };
 use crate::{
     core::{
-        fence::Position,
         ledger,
-        record::LaneId,
         table::{Row, Table},
     },
     store::{Error, Forgotten, Kept, merge},
@@ -21,7 +19,10 @@ use crate::{
 /// not without end.
 const LOOKED_AT_PER_TRIMMED: i64 = 16;
 
-// A message is needed while its receiver is a lane of this store whose mark has not reached its number. A
+const MARKS: &str = "select \"topic\", \"partition\", \"relayed_batch\", \"relayed_index\" from \"seriatim_lane\" \
+     order by \"topic\", \"partition\"";
+
+// A message is needed until the brokers have acknowledged it; and while its receiver is a lane of this store whose mark has not reached its number. A
 // topic is one of this store's if a lane of it has ever been claimed here, or has taken a message of ours;
 // a topic that no lane has claimed yet cannot be told from one outside.
 const TRIM_OUTBOX: &str = "delete from \"seriatim_outbox\" where \"topic\" = ?1 and \"partition\" = ?2 \
@@ -42,16 +43,21 @@ const REGISTER: &str = "insert into \"seriatim_topic\" (\"name\", \"partitions\"
 const REGISTERED: &str = "select t.\"name\", t.\"partitions\" from json_each(?1) r \
      cross join \"seriatim_topic\" t on t.\"name\" = (r.value ->> 0)";
 
-/// Deletes what lies below every mark.
-pub(super) async fn trim_outbox(open: &mut Open, lane: &LaneId, upto: Position, limit: i64) -> Result<u64, Error> {
-    let mut arguments = Arguments::default();
-    arguments.add(lane.topic.clone())?;
-    arguments.add(i64::from(lane.partition))?;
-    arguments.add(upto.batch)?;
-    arguments.add(upto.index)?;
-    arguments.add(limit.max(0))?;
-    arguments.add(limit.max(0).saturating_mul(LOOKED_AT_PER_TRIMMED))?;
-    open.change("trimming the outbox", Some(&ledger::OUTBOX), TRIM_OUTBOX, arguments).await
+/// Deletes what lies below every mark, lane after lane.
+pub(super) async fn trim_outbox(open: &mut Open, rows_max: i64) -> Result<u64, Error> {
+    let mut gone = 0;
+    for lane in open.rows("reading lanes' marks", None, MARKS, Arguments::default()).await? {
+        let left = rows_max.saturating_sub(i64::try_from(gone).unwrap_or(i64::MAX)).max(0);
+        let mut arguments = Arguments::default();
+        arguments.add(cell::<String>(&lane, 0)?)?;
+        for place in 1..4 {
+            arguments.add(cell::<i64>(&lane, place)?)?;
+        }
+        arguments.add(left)?;
+        arguments.add(left.saturating_mul(LOOKED_AT_PER_TRIMMED))?;
+        gone += open.change("trimming the outbox", Some(&ledger::OUTBOX), TRIM_OUTBOX, arguments).await?;
+    }
+    Ok(gone)
 }
 
 /// Deletes the first rows that came. They lie in the order of their rowids, so none that may stay is looked at twice;

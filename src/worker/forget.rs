@@ -1,10 +1,11 @@
-//! Forgets what is old, on a task and a connection of its own, so that no lane ever waits for it.
+//! Takes away what nobody needs any more, on a task and a connection of its own, so that no lane ever waits for it:
+//! messages that have arrived, and what is old.
 //!
 //! What is forgotten here is only what no lane counts on being there still (ids, journal, log). What lanes keep in
 //! memory goes through the lanes, by timers. A call to the store that was begun is finished; one that fails is tried
 //! again in the next round.
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::writer::Shared;
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
         ledger::{KEPT_FOR_A_TIME, SEEN},
         table::Table,
     },
+    failpoint::{self, Point},
     store::{Error, Forgotten, Kept, Session},
 };
 
@@ -23,15 +25,32 @@ const RANGES: i64 = 4;
 
 /// Goes round until the other end of `end` is dropped.
 pub(super) async fn run(shared: Shared, mut end: watch::Receiver<()>) {
+    let (trim, forget) = (shared.settings.trim_interval, shared.settings.forget_interval);
+    let mut forgetting = Instant::now();
     while end.has_changed().is_ok() {
-        if let Err(error) = round(&shared, &end).await {
-            tracing::warn!(error = %error, "forgetting what is old has failed; it is tried again later");
+        if let Err(error) = trim_outbox(&shared, &end).await {
+            tracing::debug!(error = %error, "trimming the outbox has failed; it is tried again later");
+        }
+        if forgetting <= Instant::now() {
+            forgetting = Instant::now() + forget;
+            if let Err(error) = round(&shared, &end).await {
+                tracing::warn!(error = %error, "forgetting what is old has failed; it is tried again later");
+            }
         }
         tokio::select! {
             _ended = end.changed() => {}
-            () = tokio::time::sleep(shared.settings.trim_interval) => {}
+            () = tokio::time::sleep(trim.min(forget)) => {}
         }
     }
+}
+
+/// Takes away all messages that may go.
+async fn trim_outbox(shared: &Shared, end: &watch::Receiver<()>) -> Result<(), Error> {
+    let mut session = shared.store.session().await?;
+    while end.has_changed().is_ok() && session.trim_outbox(shared.settings.step_rows).await? > 0 {
+        failpoint::reach(Point::Trimmed);
+    }
+    Ok(())
 }
 
 /// Takes every table as far as it goes. A connection is only held meanwhile.
@@ -55,7 +74,7 @@ fn kept(shared: &Shared, table: &'static Table, now: i64) -> Kept {
         since: now.saturating_sub(time).saturating_sub(CLOCKS_APART),
         // Each new id is looked for in every range, so there they are few and long.
         range: if std::ptr::eq(table, &SEEN) { time } else { time / RANGES },
-        rows_max: settings.trim_rows,
+        rows_max: settings.step_rows,
         lock_wait: settings.forget_lock_wait,
     }
 }
@@ -122,6 +141,7 @@ mod tests {
         let mut shared = testing::shared(Arc::new(MemoryStore::new("m", || NOW)));
         let mut settings = (*shared.settings).clone();
         settings.trim_interval = Duration::from_secs(86_400);
+        settings.forget_interval = Duration::from_secs(86_400);
         shared.settings = Arc::new(settings);
         let (ending, end) = watch::channel(());
         let running = tokio::spawn(run(shared, end));

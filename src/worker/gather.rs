@@ -117,27 +117,6 @@ impl Writer {
             Err(error) => self.note_failure(&error).await.map(|()| Vec::new()),
         }
     }
-
-    /// Trims the outbox of one lane by one step. Whether there is more to trim.
-    pub(super) async fn trim_a_step(&mut self) -> bool {
-        if self.to_trim.is_empty() && self.trim_at.elapsed() >= self.shared.settings.trim_interval {
-            self.trim_at = Instant::now();
-            self.to_trim = self.slots.keys().cloned().collect();
-        }
-        let Some(id) = self.to_trim.pop() else { return false };
-        let Some(slot) = self.slots.get(&id) else { return true };
-        let limit = self.shared.settings.trim_rows;
-        let trimmed = self.session.trim_outbox(&id, slot.lane.relayed(), limit).await;
-        if matches!(trimmed, Ok(1..)) {
-            failpoint::reach(Point::Trimmed);
-        }
-        match trimmed {
-            Ok(gone) if i64::try_from(gone).is_ok_and(|gone| gone >= limit) => self.to_trim.push(id),
-            Ok(_) => {}
-            Err(error) => tracing::debug!(error = %error, "trimming the outbox has failed; it is tried again later"),
-        }
-        true
-    }
 }
 
 fn is_of(row: &Row, id: &LaneId) -> bool {

@@ -96,9 +96,6 @@ pub(super) struct Writer {
     stopping: bool,
     ending: Option<Ending>,
     commands_at: Instant,
-    pub(super) trim_at: Instant,
-    /// Lanes whose outbox is still to be trimmed in this round.
-    pub(super) to_trim: Vec<LaneId>,
     statements: u64,
     /// Failed calls in a row, outside of transactions.
     pub(super) failures: usize,
@@ -130,8 +127,6 @@ impl Writer {
             stopping: false,
             ending: None,
             commands_at: Instant::now(),
-            trim_at: Instant::now(),
-            to_trim: Vec::new(),
             statements: 0,
             failures: 0,
         };
@@ -188,11 +183,10 @@ impl Writer {
         }
         // Also while other lanes keep this writer busy.
         self.look_at_idle_lanes().await?;
-        let trimmed = self.trim_a_step().await;
         let statements = self.session.statements();
         self.shared.metrics.statements(statements.saturating_sub(self.statements));
         self.statements = statements;
-        Ok(did || trimmed)
+        Ok(did)
     }
 
     fn take_orders(&mut self) {

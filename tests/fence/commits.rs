@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use seriatim::{
     core::{
-        fence::{LaneCommit, LaneRow, Position},
+        fence::{LaneCommit, LaneRow},
         record::LaneId,
         table::{Row, Table, Want},
     },
@@ -225,8 +225,8 @@ impl Session for CountingSession {
     async fn order(&mut self, command: Row) -> Result<(), Error> {
         self.inner.order(command).await
     }
-    async fn trim_outbox(&mut self, lane: &LaneId, upto: Position, limit: i64) -> Result<u64, Error> {
-        self.inner.trim_outbox(lane, upto, limit).await
+    async fn trim_outbox(&mut self, rows_max: i64) -> Result<u64, Error> {
+        self.inner.trim_outbox(rows_max).await
     }
     async fn forget(&mut self, table: &'static Table, kept: &Kept) -> Result<Forgotten, Error> {
         self.inner.forget(table, kept).await

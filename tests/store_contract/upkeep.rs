@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use seriatim::{
     core::{
-        fence::{LaneRow, Position},
+        fence::{LaneCommit, LaneRow, Position},
         ledger::{COMMAND, LINK_IN, OUTBOX},
         record::LaneId,
         table::{Change, Row, Table, Value, Want},
@@ -29,36 +29,47 @@ pub async fn trimmed_outbox_keeps_what_a_receiver_has_not_passed(database: Datab
         message(2, 2, "receivers", 0, None),
         message(3, 0, "elsewhere", 0, Some(2)),
     ];
-    write(&mut *session, &row, &OUTBOX, rows.into_iter().map(Change::Insert).collect()).await;
-    let upto = Position { batch: 2, index: 2 };
-    assert_eq!(session.trim_outbox(&lane(1), upto, 100).await.unwrap(), 0, "another lane's rows are not its affair");
-    assert_eq!(session.trim_outbox(&lane(0), upto, 100).await.unwrap(), 3);
+    send(&mut *session, &row, rows, Position { batch: 2, index: 2 }).await;
+    assert_eq!(trim(&database, &mut *session, 100).await, 3);
     let needed = [(1, 0), (2, 0), (2, 1), (3, 0)];
     assert_eq!(positions(&mut *session).await, needed);
     // Another lane's mark, and a mark for another lane's messages, say nothing.
     let taking =
         write(&mut *session, &taking, &LINK_IN, vec![link("receivers", 0, 7, 9), link("receivers", 5, 0, 9)]).await;
-    assert_eq!(session.trim_outbox(&lane(0), upto, 100).await.unwrap(), 0);
+    assert_eq!(trim(&database, &mut *session, 100).await, 0);
     let taking = write(&mut *session, &taking, &LINK_IN, vec![link("receivers", 0, 0, 1)]).await;
-    assert_eq!(session.trim_outbox(&lane(0), upto, 100).await.unwrap(), 1);
+    assert_eq!(trim(&database, &mut *session, 100).await, 1);
     assert_eq!(positions(&mut *session).await, needed[1..]);
     let Change::Insert(moved) = link("receivers", 0, 0, 2) else { unreachable!() };
     write(&mut *session, &taking, &LINK_IN, vec![Change::Update { row: moved, expected_version: None }]).await;
-    assert_eq!(session.trim_outbox(&lane(0), upto, 100).await.unwrap(), 1);
+    assert_eq!(trim(&database, &mut *session, 100).await, 1);
     assert_eq!(positions(&mut *session).await, needed[2..], "what no mark has passed, and what is not relayed");
+}
+
+pub async fn trimmed_outbox_keeps_what_its_own_lane_has_not_marked(database: Database) {
+    let mut session = database.session().await;
+    let elsewhere = |from| {
+        let mut message = message(1, 0, "elsewhere", 0, Some(1));
+        message[1] = Value::Int(from);
+        vec![message]
+    };
+    let (one, two) = (claim(&mut *session, &lane(0)).await, claim(&mut *session, &lane(1)).await);
+    send(&mut *session, &one, elsewhere(0), Position { batch: 0, index: 9 }).await;
+    send(&mut *session, &two, elsewhere(1), Position { batch: 1, index: 0 }).await;
+    assert_eq!(trim(&database, &mut *session, 100).await, 1);
+    let left = scan(&mut *session, &OUTBOX).await;
+    assert_eq!(left, elsewhere(0), "each lane has a mark of its own, and a message is kept as it was written");
 }
 
 pub async fn trimmed_outbox_passes_over_what_is_needed(database: Database) {
     let mut session = database.session().await;
     let row = claim(&mut *session, &lane(0)).await;
     claim(&mut *session, &LaneId { topic: "receivers".to_owned(), partition: 0 }).await;
-    let rows =
-        (0..20).map(|n| Change::Insert(message(1, n, if n < 8 { "receivers" } else { "elsewhere" }, 0, Some(n + 1))));
-    write(&mut *session, &row, &OUTBOX, rows.collect()).await;
-    let upto = Position { batch: 9, index: 0 };
-    assert_eq!(session.trim_outbox(&lane(0), upto, 5).await.unwrap(), 5, "no more than the limit");
-    let left: Vec<_> = (0..8).chain(13..20).map(|n| (1, n)).collect();
-    assert_eq!(positions(&mut *session).await, left, "the first that can go, behind those that cannot");
+    let rows = (0..20).map(|n| message(1, n, if n < 8 { "receivers" } else { "elsewhere" }, 0, Some(n + 1)));
+    send(&mut *session, &row, rows.collect(), Position { batch: 9, index: 0 }).await;
+    while trim(&database, &mut *session, 8).await > 0 {}
+    let left: Vec<_> = (0..8).map(|n| (1, n)).collect();
+    assert_eq!(positions(&mut *session).await, left, "what can go stands behind what cannot");
 }
 
 pub async fn identity_is_stable(database: Database) {
@@ -105,6 +116,20 @@ pub async fn an_order_is_found_by_its_lane(database: Database) {
     // For want of an answer an order may be sent again.
     session.order(order("1")).await.unwrap();
     assert_eq!(scan(&mut *session, &COMMAND).await.len(), 2);
+}
+
+/// Trims once, when no message was written lately.
+async fn trim(database: &Database, session: &mut dyn Session, rows_max: i64) -> u64 {
+    database.let_outbox_rest().await;
+    session.trim_outbox(rows_max).await.unwrap()
+}
+
+/// Writes messages, and how far the brokers have acknowledged.
+async fn send(session: &mut dyn Session, row: &LaneRow, messages: Vec<Row>, relayed: Position) {
+    let changes = messages.into_iter().map(Change::Insert).collect();
+    let commit = LaneCommit { relayed, ..batch(row, vec![(&OUTBOX, changes)]) };
+    let answer = session.commit(&[commit]).await.unwrap();
+    assert!(matches!(answer, Committed::All { .. }), "{answer:?}");
 }
 
 async fn positions(session: &mut dyn Session) -> Vec<(i64, i64)> {

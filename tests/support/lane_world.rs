@@ -264,7 +264,8 @@ impl World {
         let now = self.now();
         for round in 1..=64 {
             let lane = self.lane(id);
-            let relayed = Position::default();
+            // All that was committed before is a record now.
+            let relayed = Position { batch: lane.fence().batch, index: i64::MAX };
             match lane.decide(inputs, now, relayed) {
                 Step::Decided(decided) => return (*decided, round),
                 Step::Short(needs) => {
@@ -323,10 +324,7 @@ impl World {
             let kept = Kept { since, range: MINUTE, rows_max: 500, lock_wait: Duration::ZERO };
             while self.runtime.block_on(self.session.forget(table, &kept)) == Ok(Forgotten::Part) {}
         }
-        let all = Position { batch: i64::MAX, index: i64::MAX };
-        for id in &self.homes {
-            while self.runtime.block_on(self.session.trim_outbox(id, all, 500)) == Ok(500) {}
-        }
+        while self.runtime.block_on(self.session.trim_outbox(500)) == Ok(500) {}
     }
 
     /// The broker takes a message: it is a record now.
