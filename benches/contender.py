@@ -82,7 +82,7 @@ class Ours:
     """A worker on this library."""
 
     binary: Path
-    journaled: bool = True
+    kind: str = "journaled"
     settings: dict[str, str] = field(default_factory=dict)
     table: str = "bank.account"
 
@@ -94,7 +94,7 @@ class Ours:
             "SERIATIM_DATABASE__URL": place.url,
             "SERIATIM_LOG__LEVEL": "warn",
         }
-        command = [self.binary, "journaled" if self.journaled else "unjournaled"]
+        command = [self.binary, self.kind]
         return subprocess.Popen(command, env=os.environ | environment | self.settings, stderr=log, stdout=log)
 
     @staticmethod

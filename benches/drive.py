@@ -4,6 +4,7 @@
     drive.py --rounds 1 --only throughput   one group; the others stay as they were measured last
 
 Runs that last are made once whatever the rounds: memory behind a million, millions in a row, a transaction left open.
+The price of exactly-once needs a build of its own, see dev/bench.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from services import Services
 TEXTBOOK_EVENTS = 30_000
 CEILING_SECONDS = 8
 PACE_SECONDS = 20
-GROUPS = ["throughput", "shapes", "ceiling", "pace", "restart", "sagas", "million", "millions", "snapshot", "growth"]
+GROUPS = ["throughput", "shapes", "price", "ceiling", "pace", "restart", "sagas", "million", "millions", "snapshot", "growth"]
 
 
 class Bench:
@@ -39,10 +40,12 @@ class Bench:
         self.services = Services.running()
         examples = given.binaries / "examples"
         self.load = Load(examples / "load")
-        self.ours, self.plain = Ours(examples / "accounts"), Ours(examples / "accounts", journaled=False)
+        self.ours, self.plain = Ours(examples / "accounts"), Ours(examples / "accounts", "unjournaled")
         self.textbook = Textbook(examples / "textbook")
         self.shipped, self.textbook_sagas = sagas.Shipped(given.binaries / "seriatim"), sagas.TextbookSagas(examples / "textbook")
         self.results: dict[str, Any] = json.loads(given.results.read_text()) if given.results.exists() else {}
+
+        self.results["settings"] = self.services.settings()
 
     def keep(self, group: str, name: str, number: int, numbers: dict[str, Any]) -> None:
         """Adds a run to those of its group; the first round begins anew."""
@@ -77,6 +80,12 @@ class Bench:
         shapes = ["uniform", "one", "zipf", "lopsided"]
         streams = {shape: Stream(self.given.events, shape=shape, sequenced=True) for shape in shapes}
         self.backlogs("shapes", {shape: (self.plain, stream) for shape, stream in streams.items()})
+
+    def price(self) -> None:
+        """The same build with and without judging events: the only one that can do without."""
+        build, stream = self.given.faults, Stream(self.given.events, sequenced=True)
+        kinds = {"judged": Ours(build, "unjournaled"), "unjudged": Ours(build, "unjudged")}
+        self.backlogs("price", {name: (ours, stream) for name, ours in kinds.items()})
 
     def ceiling(self) -> None:
         for number in range(1, self.given.rounds + 1):
@@ -126,6 +135,7 @@ class Bench:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--binaries", type=Path, required=True)
+    arguments.add_argument("--faults", type=Path, required=True, help="the accounts' worker, built with the feature of that name")
     arguments.add_argument("--results", type=Path, required=True)
     arguments.add_argument("--docs", type=Path, required=True)
     arguments.add_argument("--rounds", type=int, default=5)

@@ -17,6 +17,28 @@ AXES = {
     "payload": ("bytes of an event", "By size of an event"),
 }
 
+PRICE = [("events_per_second", "{:,.0f}"), ("postgres_us", "{:.1f}"), ("worker_us", "{:.1f}")]
+
+
+def price(results: dict[str, Any]) -> str:
+    lines = [
+        "## The price of exactly-once",
+        "",
+        "Sequences, no journal, in a build with the feature `faults`, in which the worker can do without looking at numbers and ids: it neither finds repeats nor brings what is out of order into it, and writes no marks. Offset, fence and outbox stay.",
+        "",
+        "| | events/s | PostgreSQL µs | worker µs |",
+        "|---|---|---|---|",
+    ]
+    for name, words in {"judged": "as always", "unjudged": "without"}.items():
+        cells = [spread(results[name], key, form) for key, form in PRICE]
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"The price: {price_of(results)} of the rate."])
+
+
+def price_of(results: dict[str, Any]) -> str:
+    """How much of the rate goes to judging events."""
+    return f"{1 - middle(results['judged']) / middle(results['unjudged']):.1%}"
+
 
 def sagas(results: dict[str, Any]) -> str:
     lines = [
@@ -101,7 +123,7 @@ def dot(runs: Runs) -> chart.Dot:
 
 
 def measured(results: dict[str, Any]) -> str:
-    names = {"pace": "latency", "restart": "crash", "ceiling": "the database alone", "sagas": "checkouts", "million": "memory"}
+    names = {"pace": "latency", "price": "the price of exactly-once", "restart": "crash", "ceiling": "the database alone", "sagas": "checkouts", "million": "memory"}
     names |= {"millions": "after millions", "snapshot": "a transaction left open"}
     lines = ["## What was measured when", "", "| | on | rounds |", "|---|---|---|"]
     for group, when in results.items():

@@ -71,6 +71,11 @@ class Services:
         free = shutil.disk_usage(os.environ["SERIATIM_BENCH_STATE"]).free
         assert free > events * EVENT_BYTES, f"{events:,} events need {events * EVENT_BYTES >> 30} GiB of disk, {free >> 30} are free"
 
+    def settings(self) -> str:
+        """What bears on the speed of the database, as the server says."""
+        names = ["fsync", "synchronous_commit", "shared_buffers", "max_wal_size", "checkpoint_timeout", "wal_compression"]
+        return ", ".join(f"{name}={sql(self.postgres, f'show {name}')}" for name in names)
+
     def database_url(self, database: str) -> str:
         return self.postgres.rsplit("/", 1)[0] + "/" + database
 

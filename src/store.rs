@@ -129,8 +129,8 @@ pub trait Session: Send {
     async fn order(&mut self, command: Row) -> Result<(), Error>;
 
     /// Takes away messages of all lanes that nobody needs any more: those that their lane's row says the brokers have
-    /// acknowledged, except those for a lane of this store, which stay until its `link_in` mark has reached their
-    /// number. One bounded step: `rows_max` bounds the rows that are deleted, or, where they go by whole slots, those
+    /// acknowledged, except those for a lane of a topic that is registered here, which stay until its `link_in` mark has
+    /// reached their number. One bounded step: `rows_max` bounds the rows that are deleted, or, where they go by whole slots, those
     /// that are copied because they are still needed. Answers how many went. Lanes go on meanwhile. Several at a time,
     /// or one that dies half-way, do no harm.
     async fn trim_outbox(&mut self, rows_max: i64) -> Result<u64, Error>;

@@ -3,6 +3,8 @@
 //!
 //!     accounts journaled      each event leaves a journal row
 //!     accounts unjournaled    none does
+//!     accounts unjudged       none does, and repeats and disorder are not looked for: what that costs is the difference.
+//!                             Only in a build with the feature `faults`
 //!
 //! Configured by the environment, as every worker is. It makes its tables by itself.
 
@@ -78,13 +80,24 @@ impl<const JOURNALED: bool> Entity for Accounts<JOURNALED> {
 const SCHEMA: Schema =
     Schema { scripts: &[Script { version: 1001, name: "account", sql: include_str!("account.sql") }], kinds: &[] };
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
+    let kind = std::env::args().nth(1).unwrap_or_default();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    #[cfg(feature = "faults")]
+    if kind == "unjudged" {
+        use seriatim::core::sabotage::{Safeguard, take_away};
+        runtime.on_thread_start(|| take_away(Some(Safeguard::Judgement)));
+    }
+    runtime.enable_all().build()?.block_on(run(&kind))
+}
+
+async fn run(kind: &str) -> anyhow::Result<()> {
     let config = Config::load(&Sources::default(), Need::Kafka)?;
     let catalog = Catalog::new(&config.topics.prefix).destination("balances", false);
-    let catalog = match std::env::args().nth(1).as_deref() {
-        Some("journaled") => catalog.kind(Accounts::<true>),
-        Some("unjournaled") => catalog.kind(Accounts::<false>),
+    let catalog = match kind {
+        "journaled" => catalog.kind(Accounts::<true>),
+        "unjournaled" => catalog.kind(Accounts::<false>),
+        "unjudged" if cfg!(feature = "faults") => catalog.kind(Accounts::<false>),
         _ => bail!("say journaled or unjournaled"),
     };
     open::migrate(&config.database, &SCHEMA).await?;

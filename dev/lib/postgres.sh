@@ -72,11 +72,13 @@ postgres_create() {
 }
 
 # The settings stand here and not in the folder, so that a change of them needs no new folder. fsync and
-# synchronous_commit are on: a test of crashes against a database that forgets would prove nothing.
+# synchronous_commit are on: a test of crashes against a database that forgets would prove nothing. Those of a caller
+# come last, and so they hold.
 postgres_settings() {
+    # shellcheck disable=SC2086 # one word a setting
     printf -- '-c %s ' "port=$POSTGRES_PORT" listen_addresses=127.0.0.1 unix_socket_directories= fsync=on \
         synchronous_commit=on full_page_writes=on max_connections=200 shared_buffers=128MB "max_wal_size=$POSTGRES_WAL_MAX" \
-        timezone=UTC log_lock_waits=on deadlock_timeout=1s
+        timezone=UTC log_lock_waits=on deadlock_timeout=1s ${SERIATIM_POSTGRES_SETTINGS:-}
 }
 
 postgres_start() {

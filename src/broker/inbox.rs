@@ -35,6 +35,8 @@ struct Queue {
     records: VecDeque<Record>,
     bytes: usize,
     closed: bool,
+    /// No record lies between what was pushed and this offset.
+    tail: i64,
 }
 
 impl fmt::Debug for Inbox {
@@ -73,6 +75,25 @@ impl Inbox {
         queue.records.push_back(record);
         drop(queue);
         self.waker.notify_one();
+    }
+
+    /// Says that no record lies between what was pushed and `offset`: what trails there are control records or aborted
+    /// transactions.
+    pub fn set_tail(&self, offset: i64) {
+        let mut queue = self.lock();
+        if queue.closed || queue.tail >= offset {
+            return;
+        }
+        queue.tail = offset;
+        drop(queue);
+        self.waker.notify_one();
+    }
+
+    /// Whether every record below `offset` was pushed and is taken.
+    #[must_use]
+    pub fn is_taken_up_to(&self, offset: i64) -> bool {
+        let queue = self.lock();
+        queue.records.is_empty() && queue.tail >= offset
     }
 
     /// Takes records in order, up to a count and a size, but at least one if there is any: a record larger
@@ -202,6 +223,18 @@ mod tests {
         assert_eq!(offsets(&inbox.take(9, 1)), [2]);
         assert_eq!(offsets(&inbox.take(9, usize::MAX)), [3]);
         assert_eq!((inbox.len(), inbox.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn it_is_taken_up_to_a_tail_once_what_came_before_it_is_taken() {
+        let inbox = Inbox::new(10, 10_000, Arc::new(Notify::new()));
+        inbox.push(record(3, 1));
+        inbox.set_tail(6);
+        assert!(!inbox.is_taken_up_to(6), "a record is still in it");
+        let _taken = inbox.take(9, usize::MAX);
+        assert!(inbox.is_taken_up_to(6) && !inbox.is_taken_up_to(7));
+        inbox.set_tail(4);
+        assert!(inbox.is_taken_up_to(6), "what was told before holds");
     }
 
     #[test]

@@ -20,14 +20,6 @@ pub enum Event {
     Assigned(Vec<LaneId>),
     /// The group takes these lanes away; their inboxes are closed.
     Revoked(Vec<LaneId>),
-    /// No record lies between what was delivered and `offset`: what trails there are control records or
-    /// aborted transactions.
-    Tail {
-        /// Of which lane.
-        lane: LaneId,
-        /// The offset that the next record cannot be below.
-        offset: i64,
-    },
     /// A lane's reading has ended and does not go on by itself. It stays granted; its inbox is closed.
     Lost {
         /// Which lane.

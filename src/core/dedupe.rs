@@ -46,8 +46,8 @@ impl Lane {
         if !self.prepare_event(arrival, event) {
             return;
         }
-        if way == Way::Outside {
-            return self.handle(arrival, event, way);
+        if way == Way::Outside || lacks(Safeguard::Judgement) {
+            return self.handle(arrival, event, Way::Outside);
         }
         let novelty = if arrival.link.is_some() { Novelty::Fresh } else { self.judge(arrival, event) };
         match novelty {
@@ -238,7 +238,7 @@ impl Lane {
 
     /// Whether it is known where the event's id may have been seen; notes what is not.
     pub(super) fn prepare_ids(&self, event: &Event, linked: bool) -> bool {
-        if event.sequence.is_some() || linked {
+        if event.sequence.is_some() || linked || lacks(Safeguard::Judgement) {
             return true;
         }
         self.state.has(&self.seen_address(event))

@@ -62,6 +62,8 @@ safeguards! {
     StartAtRow = "start-at-row",
     /// A lane that the store does not know begins anew, whatever other store Kafka shows.
     ForeignStore = "foreign-store",
+    /// Neither numbers nor ids of events are looked at: no repeat is seen and no disorder.
+    Judgement = "judgement",
     /// A sequence that was taken before counts as new.
     Sequence = "sequence",
     /// An id that was seen before counts as new.

@@ -70,7 +70,6 @@ impl Reader {
                     self.inboxes.insert(lane, inbox);
                 }
             }
-            Event::Tail { .. } => {}
             Event::Revoked(lanes) => bail!("a reader of the demo has lost {} partitions", lanes.len()),
             Event::Lost { lane, why } => bail!("a reader of the demo has lost {lane}: {why}"),
             Event::Stalled(lane) => bail!("a reader of the demo gets nothing of {lane}"),

@@ -341,7 +341,11 @@ impl Poller {
     fn act(&mut self, lane: LaneId, next: i64, verdict: Verdict) {
         match verdict {
             Verdict::Well => {}
-            Verdict::Tail(offset) => self.client.context().tell(Event::Tail { lane, offset }),
+            Verdict::Tail(offset) => {
+                if let Some(opening) = self.client.context().lanes().open(&lane.topic, lane.partition) {
+                    opening.inbox.set_tail(offset);
+                }
+            }
             Verdict::Lost(why) => self.lose(lane, why),
             Verdict::Stuck => {
                 tracing::warn!(%lane, next_offset = next, "no record came though there are some: assigning the lane afresh");

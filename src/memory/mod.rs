@@ -274,7 +274,7 @@ impl Session for MemorySession {
         self.statements += 1;
         let mut data = self.store.data();
         let data = &mut *data;
-        Ok(data.tables.trim_outbox(&data.lanes, usize::try_from(rows_max).unwrap_or(0)))
+        Ok(data.tables.trim_outbox(&data.lanes, &data.topics, usize::try_from(rows_max).unwrap_or(0)))
     }
 
     async fn forget(&mut self, table: &'static Table, kept: &Kept) -> Result<Forgotten, Error> {

@@ -120,7 +120,12 @@ impl Tables {
     }
 
     /// Deletes messages that nobody needs any more; see the other stores for whom they are kept.
-    pub(super) fn trim_outbox(&mut self, lanes: &BTreeMap<LaneId, LaneRow>, rows_max: usize) -> u64 {
+    pub(super) fn trim_outbox(
+        &mut self,
+        lanes: &BTreeMap<LaneId, LaneRow>,
+        topics: &BTreeMap<String, i32>,
+        rows_max: usize,
+    ) -> u64 {
         let mut gone = Vec::new();
         for (lane, row) in lanes {
             let sender = [Value::Text(lane.topic.clone()), Value::Int(i64::from(lane.partition))];
@@ -128,17 +133,17 @@ impl Tables {
             let left = rows_max - gone.len();
             let relayed = self.beginning(&ledger::OUTBOX, &sender).take_while(|(key, _)| key[2..] <= last[..]);
             let looked_at = relayed.take(left.saturating_mul(LOOKED_AT_PER_TRIMMED));
-            let idle = looked_at.filter(|(_, message)| !self.is_needed(lanes, &sender, message));
+            let idle = looked_at.filter(|(_, message)| !self.is_needed(topics, &sender, message));
             gone.extend(idle.take(left).map(|(key, _)| Arc::clone(key)));
         }
         self.remove(&ledger::OUTBOX, gone)
     }
 
     /// Whether a message that the brokers have acknowledged has still to reach a lane of this store.
-    fn is_needed(&self, lanes: &BTreeMap<LaneId, LaneRow>, sender: &[Value; 2], message: &[Value]) -> bool {
+    fn is_needed(&self, topics: &BTreeMap<String, i32>, sender: &[Value; 2], message: &[Value]) -> bool {
         let (to_topic, to_partition, link_sequence) = (&message[4], &message[5], &message[6]);
         let link = [to_topic, to_partition, &sender[0], &sender[1]].map(Clone::clone);
-        let ours = || matches!(to_topic, Value::Text(topic) if lanes.keys().any(|lane| lane.topic == *topic));
+        let ours = || matches!(to_topic, Value::Text(topic) if topics.contains_key(topic));
         match self.rows(&ledger::LINK_IN).and_then(|links| links.get(link.as_slice())) {
             _ if *link_sequence == Value::Null => false,
             Some(link_in) => link_in[4] < *link_sequence,

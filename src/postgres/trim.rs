@@ -24,16 +24,15 @@ const LOCK: &str = "set local enable_seqscan = on; set local enable_hashjoin = o
      lock table \"seriatim\".\"outbox_{slot}\" in access exclusive mode nowait";
 
 // A message is needed until its lane's row says that the brokers have acknowledged it; and while its receiver is a
-// lane of this store whose mark has not reached its number. A topic is one of this store's if a lane of it has ever
-// been claimed here, or has taken a message of ours; a topic that no lane has claimed yet cannot be told from one
-// outside.
+// lane of this store, claimed yet or not, whose mark has not reached its number. A topic is one of this store's if it is
+// registered here, as every worker does with its home topics before it claims the first lane.
 const FROM: &str = "from \"seriatim\".\"outbox_{slot}\" o \
      left join \"seriatim\".\"lane\" l on l.\"topic\" = o.\"topic\" and l.\"partition\" = o.\"partition\" \
      left join \"seriatim\".\"link_in\" i on i.\"topic\" = o.\"to_topic\" and i.\"partition\" = o.\"to_partition\" \
      and i.\"from_topic\" = o.\"topic\" and i.\"from_partition\" = o.\"partition\" \
-     left join (select distinct \"topic\" from \"seriatim\".\"lane\") h on h.\"topic\" = o.\"to_topic\"";
+     left join \"seriatim\".\"topic\" h on h.\"name\" = o.\"to_topic\"";
 const NEEDED: &str = "(l.\"topic\" is null or (o.\"batch\", o.\"idx\") > (l.\"relayed_batch\", l.\"relayed_index\") or \
-     (o.\"link_sequence\" is not null and case when i.\"mark\" is null then h.\"topic\" is not null \
+     (o.\"link_sequence\" is not null and case when i.\"mark\" is null then h.\"name\" is not null \
      else i.\"mark\" < o.\"link_sequence\" end))";
 
 const COPY: &str = "insert into \"seriatim\".\"outbox\" (\"topic\", \"partition\", \"batch\", \"idx\", \"to_topic\", \

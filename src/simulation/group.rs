@@ -19,8 +19,6 @@ struct Opening {
     inbox: Arc<Inbox>,
     /// The offset after the last record that was delivered.
     next: i64,
-    /// The end that was told last.
-    told: i64,
 }
 
 /// A member of the group, as it sees itself.
@@ -135,7 +133,7 @@ impl Group {
         };
         let bell = Arc::clone(&member.bell);
         inbox.attach(Arc::new(move || bell.notify_one()));
-        if let Some(before) = member.open.insert(lane, Opening { inbox, next: offset, told: -1 }) {
+        if let Some(before) = member.open.insert(lane, Opening { inbox, next: offset }) {
             before.inbox.close();
         }
         member.bell.notify_one();
@@ -169,7 +167,7 @@ impl Group {
     /// Delivers to a member up to `most` records of each of its lanes. Whether there was more than that.
     pub(super) fn deliver(&mut self, member: u64, log: &Log, most: usize) -> bool {
         let Some(member) = self.members.get_mut(&member) else { return false };
-        let (mut more, mut tails) = (false, Vec::new());
+        let mut more = false;
         for (lane, opening) in &mut member.open {
             let Some(partition) = log.partition(lane) else { continue };
             let waiting = partition.from(opening.next);
@@ -181,12 +179,10 @@ impl Group {
             }
             opening.inbox.mark_held(opening.inbox.is_full());
             more |= delivered < waiting.len() && !opening.inbox.is_full();
-            if delivered == waiting.len() && opening.told < partition.end() {
-                opening.told = partition.end();
-                tails.push(Event::Tail { lane: lane.clone(), offset: partition.end() });
+            if delivered == waiting.len() {
+                opening.inbox.set_tail(partition.end());
             }
         }
-        tails.into_iter().for_each(|tail| member.tell(tail));
         more
     }
 }

@@ -22,9 +22,9 @@ const LOOKED_AT_PER_TRIMMED: i64 = 16;
 const MARKS: &str = "select \"topic\", \"partition\", \"relayed_batch\", \"relayed_index\" from \"seriatim_lane\" \
      order by \"topic\", \"partition\"";
 
-// A message is needed until the brokers have acknowledged it; and while its receiver is a lane of this store whose mark has not reached its number. A
-// topic is one of this store's if a lane of it has ever been claimed here, or has taken a message of ours;
-// a topic that no lane has claimed yet cannot be told from one outside.
+// A message is needed until the brokers have acknowledged it; and while its receiver is a lane of this store, claimed yet
+// or not, whose mark has not reached its number. A topic is one of this store's if it is registered here, as every worker
+// does with its home topics before it claims the first lane.
 const TRIM_OUTBOX: &str = "delete from \"seriatim_outbox\" where \"topic\" = ?1 and \"partition\" = ?2 \
      and (\"batch\", \"idx\") in ( \
      select w.\"batch\", w.\"idx\" from ( \
@@ -34,7 +34,7 @@ const TRIM_OUTBOX: &str = "delete from \"seriatim_outbox\" where \"topic\" = ?1 
      left join \"seriatim_link_in\" i on i.\"topic\" = w.\"to_topic\" and i.\"partition\" = w.\"to_partition\" \
      and i.\"from_topic\" = ?1 and i.\"from_partition\" = ?2 \
      where w.\"link_sequence\" is null or i.\"mark\" >= w.\"link_sequence\" or (i.\"mark\" is null and not exists \
-     (select 1 from \"seriatim_lane\" h where h.\"topic\" = w.\"to_topic\")) \
+     (select 1 from \"seriatim_topic\" h where h.\"name\" = w.\"to_topic\")) \
      order by w.\"batch\", w.\"idx\" limit ?5)";
 
 const REGISTER: &str = "insert into \"seriatim_topic\" (\"name\", \"partitions\") \

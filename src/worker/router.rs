@@ -144,7 +144,6 @@ impl Router {
                 self.shared.metrics.rebalance();
                 lanes.iter().for_each(|lane| self.take_away(lane));
             }
-            Event::Tail { lane, offset } => self.order(&lane, Order::Tail(lane.clone(), offset)),
             Event::Lost { lane, why } => {
                 tracing::error!(topic = %lane.topic, partition = lane.partition, error = %why, "reading has failed");
                 // One that is being claimed, or rests, reads nothing: that was its last opening.

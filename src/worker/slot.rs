@@ -107,8 +107,6 @@ pub struct Slot {
     pub(super) asking_end: bool,
     /// The brokers did not tell the end: not before this are they asked again.
     pub(super) ask_end_after: Option<Instant>,
-    /// No record lies between what was delivered and this offset.
-    pub(super) tail: i64,
     pub(super) rest: Option<Rest>,
     /// When its row was last seen under lock.
     pub(super) looked: Instant,
@@ -138,7 +136,6 @@ impl Slot {
             end: None,
             asking_end: false,
             ask_end_after: None,
-            tail: 0,
             rest: None,
             looked: Instant::now(),
         }
@@ -208,7 +205,7 @@ impl Slot {
     /// Whether all records are read that were in the partition when a timer came due.
     pub(super) fn has_read_up_to(&self, end: End) -> bool {
         let next = self.lane.fence().next_offset;
-        next >= end.offset || (self.tail >= end.offset && self.inbox.is_empty() && self.pending.is_empty())
+        next >= end.offset || (self.inbox.is_taken_up_to(end.offset) && self.pending.is_empty())
     }
 
     /// Lets the lane rest, each time longer, until it has gone on once.

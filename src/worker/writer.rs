@@ -48,8 +48,6 @@ pub(super) enum Order {
     Close(LaneId),
     /// The end of its partition, as it was asked for; nothing, if the brokers did not tell.
     End(LaneId, Option<End>),
-    /// No record lies between what was delivered and this offset.
-    Tail(LaneId, i64),
     /// Finish what is under way and end.
     Stop(Ending),
 }
@@ -211,11 +209,6 @@ impl Writer {
                     slot.asking_end = false;
                     slot.ask_end_after = end.is_none().then_some(again);
                     slot.end = end.or(slot.end);
-                }
-            }
-            Order::Tail(lane, offset) => {
-                if let Some(slot) = self.slots.get_mut(&lane) {
-                    slot.tail = slot.tail.max(offset);
                 }
             }
             Order::Stop(ending) => {

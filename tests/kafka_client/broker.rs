@@ -109,14 +109,14 @@ async fn the_end_is_told_when_control_records_and_aborted_records_trail() {
     member.until_granted(1).await;
     let reading = member.open(&home, 0);
     assert_eq!(offsets(&reading.records(3).await), [0, 1, 2]);
-    assert_eq!(member.event().await, Event::Tail { lane: home.clone(), offset: 4 });
+    reading.taken_up_to(4).await;
 
     transaction(&settings, &home, 2, false).await;
-    assert_eq!(member.event().await, Event::Tail { lane: home.clone(), offset: 7 });
+    reading.taken_up_to(7).await;
 
     transaction(&settings, &home, 1, true).await;
     assert_eq!(offsets(&reading.records(1).await), [7]);
-    assert_eq!(member.event().await, Event::Tail { lane: home.clone(), offset: 9 });
+    reading.taken_up_to(9).await;
     let position = member.consumer.positions()[&home];
     assert_eq!((position.next, position.end), (8, 9));
 }

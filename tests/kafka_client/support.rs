@@ -141,6 +141,14 @@ impl Reading {
         records
     }
 
+    /// Waits until it is known that no record below `offset` is still to come.
+    pub async fn taken_up_to(&self, offset: i64) {
+        while !self.inbox.is_taken_up_to(offset) {
+            soon("the end of a partition", self.waker.notified()).await;
+        }
+        assert!(!self.inbox.is_taken_up_to(offset + 1), "more than the partition holds");
+    }
+
     pub async fn closed(&self) {
         while !self.inbox.is_closed() {
             soon("an inbox to close", self.waker.notified()).await;
@@ -179,7 +187,7 @@ impl Member {
                 }
             }
             Event::Fatal(why) => panic!("the consumer has failed: {why}"),
-            Event::Tail { .. } | Event::Lost { .. } | Event::Stalled(_) => {}
+            Event::Lost { .. } | Event::Stalled(_) => {}
         }
         event
     }

@@ -151,7 +151,9 @@ pub async fn rows_are_found_by_index(database: Database) {
     .await
     .unwrap();
     let ours = |name: &&String| {
-        TABLES.iter().any(|table| name.strip_prefix(table.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_')))
+        TABLES
+            .iter()
+            .any(|table| name.strip_prefix(table.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_')))
     };
     let ours: Vec<_> = scanned.iter().filter(ours).collect();
     assert!(ours.is_empty(), "read from end to end: {ours:?}");

@@ -17,9 +17,8 @@ use crate::database::{Database, after, batch, claim, lane};
 pub async fn trimmed_outbox_keeps_what_a_receiver_has_not_passed(database: Database) {
     let mut session = database.session().await;
     let row = claim(&mut *session, &lane(0)).await;
-    // A topic of this store: one of its lanes is claimed here. The other topic is somebody else's.
-    let receiver = LaneId { topic: "receivers".to_owned(), partition: 0 };
-    let taking = claim(&mut *session, &receiver).await;
+    // A topic of this store, no lane of which was claimed yet. The other topic is somebody else's.
+    register(&mut *session, "receivers").await;
     let rows = vec![
         message(1, 0, "receivers", 0, Some(1)),
         message(1, 1, "elsewhere", 0, Some(1)),
@@ -33,6 +32,8 @@ pub async fn trimmed_outbox_keeps_what_a_receiver_has_not_passed(database: Datab
     assert_eq!(trim(&database, &mut *session, 100).await, 3);
     let needed = [(1, 0), (2, 0), (2, 1), (3, 0)];
     assert_eq!(positions(&mut *session).await, needed);
+    let receiver = LaneId { topic: "receivers".to_owned(), partition: 0 };
+    let taking = claim(&mut *session, &receiver).await;
     // Another lane's mark, and a mark for another lane's messages, say nothing.
     let taking =
         write(&mut *session, &taking, &LINK_IN, vec![link("receivers", 0, 7, 9), link("receivers", 5, 0, 9)]).await;
@@ -64,7 +65,7 @@ pub async fn trimmed_outbox_keeps_what_its_own_lane_has_not_marked(database: Dat
 pub async fn trimmed_outbox_passes_over_what_is_needed(database: Database) {
     let mut session = database.session().await;
     let row = claim(&mut *session, &lane(0)).await;
-    claim(&mut *session, &LaneId { topic: "receivers".to_owned(), partition: 0 }).await;
+    register(&mut *session, "receivers").await;
     let rows = (0..20).map(|n| message(1, n, if n < 8 { "receivers" } else { "elsewhere" }, 0, Some(n + 1)));
     send(&mut *session, &row, rows.collect(), Position { batch: 9, index: 0 }).await;
     while trim(&database, &mut *session, 8).await > 0 {}
@@ -116,6 +117,10 @@ pub async fn an_order_is_found_by_its_lane(database: Database) {
     // For want of an answer an order may be sent again.
     session.order(order("1")).await.unwrap();
     assert_eq!(scan(&mut *session, &COMMAND).await.len(), 2);
+}
+
+async fn register(session: &mut dyn Session, topic: &str) {
+    session.partitions(&BTreeMap::from([(topic.to_owned(), 2)])).await.unwrap();
 }
 
 /// Trims once, when no message was written lately.
