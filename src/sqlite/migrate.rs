@@ -34,6 +34,7 @@ pub static SCRIPTS: &[Script] = &[
     script!(5, "command", "0005_command.sql"),
     script!(6, "retention", "0006_retention.sql"),
     script!(7, "link", "0007_link.sql"),
+    script!(8, "outbox_slots", "0008_outbox_slots.sql"),
 ];
 
 /// Makes the file if there is none, runs what is pending and makes the views. Harmless when nothing is.

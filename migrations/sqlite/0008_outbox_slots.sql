@@ -1,0 +1,2 @@
+-- PostgreSQL's outbox is emptied by whole slots. A file has one process that writes it and nobody's snapshot to keep
+-- what is deleted for: here it stays one table.
