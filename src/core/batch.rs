@@ -108,6 +108,8 @@ pub(super) struct Head {
     /// Its marks may stand in `stray`: it had no row of its own when the batch began.
     pub(super) strayed: bool,
     pub(super) changed: bool,
+    /// Numbers taken in this batch, by source: the journal does not know them yet.
+    pub(super) taken: BTreeMap<(i64, String), Digest>,
 }
 
 /// The batch under way.
@@ -129,8 +131,6 @@ pub(super) struct Batch {
     pub(super) heads: BTreeMap<String, Head>,
     /// Entities that lack a row: their later events only say what they will need.
     pub(super) stalled: BTreeSet<String>,
-    /// Numbers taken in this batch, by entity and source: the journal does not know them yet.
-    pub(super) taken: BTreeMap<(String, String, i64), Digest>,
     pub(super) journal: i64,
     pub(super) timers: i64,
     /// Entities quarantined, each with whether it was for a gap.
@@ -143,8 +143,9 @@ pub(super) struct Batch {
     pub(super) held_bytes: i64,
     /// How far the links have come that this batch sends on: the number and the running digest of the last message.
     pub(super) links: BTreeMap<LaneId, (i64, Digest)>,
-    /// How many messages one cause has sent of a type to a key: part of their ids.
-    pub(super) ordinals: BTreeMap<(String, &'static str, String), u64>,
+    /// The cause that sends just now, and how many messages it has sent of a type to a key: part of their ids. A cause
+    /// sends all that it does before the next one does anything.
+    pub(super) ordinals: (String, BTreeMap<(&'static str, String), u64>),
 }
 
 impl Batch {

@@ -105,7 +105,7 @@ impl Lane {
                 Novelty::Rejected(Reason::Conflict, "attribute entityseq: was used with other content")
             }
         };
-        if let Some(digest) = self.batch.taken.get(&(event.entity_id.clone(), event.source.clone(), number)) {
+        if let Some(digest) = self.batch.heads[&event.entity_id].taken.get(&(number, event.source.clone())) {
             return verdict(*digest == event.digest);
         }
         let passed = self.passed_address(event, number);
@@ -173,8 +173,7 @@ impl Lane {
             if !journaled {
                 head.marks.keep_digest(&event.source, number, &event.digest, kept);
             }
-            let taken = (event.entity_id.clone(), event.source.clone(), number);
-            self.batch.taken.insert(taken, event.digest);
+            head.taken.insert((number, event.source.clone()), event.digest);
         } else {
             if head.marks.standing(&event.source) == Standing::New {
                 head.marks.take_unsequenced(&event.source);

@@ -150,7 +150,12 @@ impl Lane {
         let Draft { topic, key, message_type, value, saga } = draft;
         let count = self.catalog.partitions_of(&topic).expect("a draft's topic has a partition count");
         let to = LaneId { partition: partition_of(key.as_bytes(), count), topic };
-        let ordinal = self.batch.ordinals.entry((origin.cause.clone(), message_type, key.clone())).or_insert(0);
+        let (cause, ordinals) = &mut self.batch.ordinals;
+        if *cause != origin.cause {
+            cause.clone_from(&origin.cause);
+            ordinals.clear();
+        }
+        let ordinal = ordinals.entry((message_type, key.clone())).or_insert(0);
         let mut id = id_of(&[&origin.cause, message_type, &to.topic, &key, &ordinal.to_string()]);
         if lacks(Safeguard::StableIds) {
             id = id_of(&[&id, &self.fence.token]);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::Digest;
+use super::{emit::hex, event::Digest};
 
 /// Stands for "this source is not sequenced".
 const UNSEQUENCED: i64 = -1;
@@ -56,7 +56,10 @@ impl Marks {
 
     /// All up to `number` are taken.
     pub fn take(&mut self, source: &str, number: i64) {
-        self.taken.insert(source.to_owned(), number);
+        match self.taken.get_mut(source) {
+            Some(taken) => *taken = number,
+            None => _ = self.taken.insert(source.to_owned(), number),
+        }
     }
 
     /// The source sends without numbers.
@@ -130,7 +133,10 @@ impl Marks {
     /// Keeps the digest of a number, and those of the `kept` last numbers. Numbers that passed without a
     /// digest leave a hole.
     pub fn keep_digest(&mut self, source: &str, number: i64, digest: &Digest, kept: usize) {
-        let (first, digits) = self.digests.entry(source.to_owned()).or_insert_with(|| (number, String::new()));
+        if !self.digests.contains_key(source) {
+            self.digests.insert(source.to_owned(), (number, String::new()));
+        }
+        let (first, digits) = self.digests.get_mut(source).expect("it was put in just now");
         let after = first.saturating_add(i64::try_from(digits.len() / DIGEST_DIGITS).unwrap_or(i64::MAX));
         let holes = usize::try_from(number.saturating_sub(after)).unwrap_or(0);
         if number < after || holes > kept {
@@ -138,7 +144,7 @@ impl Marks {
         } else {
             digits.push_str(&HOLE.repeat(holes));
         }
-        digits.push_str(&short(digest));
+        digits.push_str(&hex(&digest[..DIGEST_DIGITS / 2]));
         let over = (digits.len() / DIGEST_DIGITS).saturating_sub(kept);
         digits.drain(..over * DIGEST_DIGITS);
         *first = first.saturating_add(i64::try_from(over).unwrap_or(i64::MAX));
@@ -150,7 +156,7 @@ impl Marks {
         let (first, digits) = self.digests.get(source)?;
         let at = usize::try_from(number.checked_sub(*first)?).ok()?.checked_mul(DIGEST_DIGITS)?;
         let known = digits.get(at..at.checked_add(DIGEST_DIGITS)?)?;
-        (known != HOLE).then(|| known == short(digest))
+        (known != HOLE).then(|| known == hex(&digest[..DIGEST_DIGITS / 2]))
     }
 }
 
@@ -158,10 +164,6 @@ impl Marks {
 const DIGEST_DIGITS: usize = 8;
 /// Stands for a number whose digest is not known.
 const HOLE: &str = "--------";
-
-fn short(digest: &Digest) -> String {
-    digest[..DIGEST_DIGITS / 2].iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 #[cfg(test)]
 mod tests {
