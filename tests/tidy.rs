@@ -152,7 +152,9 @@ fn only_commit_claim_and_trim_open_a_writing_transaction() {
         for (path, text) in files(folder, &["rs"]) {
             let code = code(&text).to_lowercase();
             let opens = code.contains("\"begin") || code.contains(".begin(");
-            let may = ["commit.rs", "claim.rs", "trim.rs", "connection.rs", "migrate.rs"].iter().any(|name| path.ends_with(name));
+            let may = ["commit.rs", "claim.rs", "trim.rs", "connection.rs", "migrate.rs"]
+                .iter()
+                .any(|name| path.ends_with(name));
             if opens && !may {
                 problems.push(format!("{path} opens a transaction"));
             }
