@@ -24,7 +24,7 @@ import report
 import sagas
 from ceiling import Ceiling
 from contender import Load, Ours, Stream, Textbook
-from services import Services
+from services import Services, machine
 
 TEXTBOOK_EVENTS = 30_000
 CEILING_SECONDS = 8
@@ -52,7 +52,7 @@ class Bench:
         runs = self.results.setdefault(group, {})
         runs[name] = [*(runs.get(name, []) if number > 1 else []), numbers]
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        self.results.setdefault("measured", {})[group] = {"on": today, "rounds": number}
+        self.results.setdefault("measured", {})[group] = {"on": today, "rounds": number, "machine": machine()}
         shown = "  ".join(f"{key} {value:,.1f}" for key, value in numbers.items() if isinstance(value, float))
         print(f"round {number}  {group:10}  {name:22}  {shown}", flush=True)
         self.given.results.write_text(json.dumps(self.results, indent=1))

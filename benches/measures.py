@@ -9,7 +9,9 @@ from collections import deque
 from contender import Load, Ours, Stream
 from services import Place, Services, sql
 
-WINDOW_SECONDS = 0.25
+LOOK_SECONDS = 0.05
+"""Between two looks at how far a worker has come: a look is a process, and costs the same before a crash and after it."""
+WINDOW_SECONDS = 0.4
 BACK_SHARE = 0.9
 
 
@@ -64,7 +66,7 @@ def restart(services: Services, load: Load, contender: Ours, stream: Stream) -> 
                 if lasted > WINDOW_SECONDS * 0.8 and grown / lasted >= BACK_SHARE * before:
                     # The window had the rate from its beginning on.
                     back = looks[0][0]
-                time.sleep(0.01)
+                time.sleep(LOOK_SECONDS)
             while contender.taken(place) < stream.events or services.end_of(place.topics[1], stream.partitions) < stream.events:
                 time.sleep(0.05)
         finally:
@@ -80,6 +82,6 @@ def rate_until(place: Place, contender: Ours, taken_min: int) -> float:
     while (taken := contender.taken(place)) < taken_min:
         if at_tenth is None and taken > taken_min // 10:
             at_tenth = (time.monotonic(), taken)
-        time.sleep(0.02)
+        time.sleep(LOOK_SECONDS)
     assert at_tenth is not None
     return (taken - at_tenth[1]) / (time.monotonic() - at_tenth[0])

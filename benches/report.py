@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import sections
+import services
 from figures import Runs, middle, spread
 
 HEAD = """# Benchmarks
 
-What the worker does beside what one would write from the textbook, and beside what the database alone can do. Everything runs on one machine: brokers, database, worker. The figures are worth something as ratios of one run; where there was more than one round, contenders took turns, the figure is the median, and the lowest and the highest stand beside. [When, and in how many rounds](#what-was-measured-when).
+What the worker does beside what one would write from the textbook, and beside what the database alone can do. Everything runs on one machine: brokers, database, worker. The figures are worth something as ratios of one run; where there was more than one round, contenders took turns, the figure is the median, and the lowest and the highest stand beside. [When, where, and in how many rounds](#what-was-measured-when-and-where).
 
     dev/bench
 
@@ -160,15 +158,9 @@ def opened(run: dict[str, float]) -> str:
     return f"{run['open'] / run['before']:.2f} for {run['seconds'] / 60:.0f} min"
 
 
-def machine() -> str:
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    memory = int(re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())[1]) >> 20  # type: ignore[index]
-    return f"{os.cpu_count()} cores ({model[1] if model else platform.machine()}), {memory} GiB, Linux {platform.release().split('-')[0]}"
-
-
 def page(results: dict[str, Any], folder: Path) -> str:
     version = subprocess.run(["psql", "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
-    parts = [HEAD.format(machine=machine(), postgres=version, settings=results["settings"]), targets(results)]
+    parts = [HEAD.format(machine=services.machine(), postgres=version, settings=results["settings"]), targets(results)]
     writers: dict[str, Callable[[dict[str, Any]], str]] = {
         "throughput": throughput,
         "ceiling": lambda alone: ceiling(alone, results["throughput"]),

@@ -125,7 +125,7 @@ def dot(runs: Runs) -> chart.Dot:
 def measured(results: dict[str, Any]) -> str:
     names = {"pace": "latency", "price": "the price of exactly-once", "restart": "crash", "ceiling": "the database alone", "sagas": "checkouts", "million": "memory"}
     names |= {"millions": "after millions", "snapshot": "a transaction left open"}
-    lines = ["## What was measured when", "", "| | on | rounds |", "|---|---|---|"]
+    lines = ["## What was measured when, and where", "", "| | on | rounds | machine |", "|---|---|---|---|"]
     for group, when in results.items():
-        lines.append(f"| {names.get(group, group)} | {when['on']} | {when['rounds']} |")
+        lines.append(f"| {names.get(group, group)} | {when['on']} | {when['rounds']} | {when['machine']} |")
     return "\n".join(lines)

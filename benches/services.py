@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import shutil
 import subprocess
 import uuid
@@ -16,6 +18,12 @@ from confluent_kafka.admin import AdminClient, NewTopic
 import usage
 
 EVENT_BYTES = 2200
+
+
+def machine() -> str:
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    memory = int(re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())[1]) >> 20  # type: ignore[index]
+    return f"{os.cpu_count()} cores ({model[1] if model else platform.machine()}), {memory} GiB, Linux {platform.release().split('-')[0]}"
 
 
 @dataclass

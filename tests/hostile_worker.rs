@@ -8,7 +8,10 @@ mod services;
 #[path = "fence/stage.rs"]
 mod stage;
 
-use std::{fs, time::Instant};
+use std::{
+    env, fs,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     ClientConfig,
@@ -20,10 +23,20 @@ use stage::{Event, STEP, Stage, key_on};
 
 /// What the worker may take at its peak: the limit of the shipped chart.
 const RESIDENT_KIB_MAX: u64 = 256 << 10;
-/// Records of one attack.
+/// Records of one attack, if `SERIATIM_TEST_FLOOD` does not say how many.
 const FLOOD: usize = 20_000;
 /// What a lane may hold back in these tests.
 const HELD_MAX: i64 = 400;
+
+/// Records of one attack.
+fn flood() -> usize {
+    env::var("SERIATIM_TEST_FLOOD").map_or(FLOOD, |count| count.parse().expect("a number of records"))
+}
+
+/// How long a flood may take.
+fn patience() -> Duration {
+    STEP * u32::try_from(flood().div_ceil(FLOOD)).unwrap()
+}
 
 /// A worker under attack.
 struct Siege {
@@ -45,6 +58,14 @@ impl Siege {
         Self { stage, worker, process, began: Instant::now() }
     }
 
+    /// Sends as many at a time as the client takes.
+    async fn send(&self, events: impl Iterator<Item = Event>) {
+        let mut events = events.peekable();
+        while events.peek().is_some() {
+            self.stage.send("activity", events.by_ref().take(FLOOD).collect()).await;
+        }
+    }
+
     async fn rows(&self, table: &str) -> i64 {
         self.stage.database.number(&format!("select count(*) from seriatim.{table}")).await.unwrap()
     }
@@ -55,7 +76,7 @@ impl Siege {
         let events = keys.iter().flat_map(|key| (0..10).map(move |at| Event::counted(key, format!("{key}-{at}"), 1)));
         self.stage.send("activity", events.collect()).await;
         let sql = format!("select sum(version)::bigint from shop.counter where counter like 'good-{name}%'");
-        wait_until(&format!("others are served after {name}"), STEP, || {
+        wait_until(&format!("others are served after {name}"), patience(), || {
             self.process.expect_running();
             let database = &self.stage.database;
             let sql = sql.clone();
@@ -99,17 +120,17 @@ async fn numbers_far_ahead_are_bounded_and_delay_nobody() {
     siege.told("sequence 2⁶³−1 and before it", 2);
 
     // Many entities, each with an event whose predecessor never comes.
-    let flood = (0..FLOOD).map(|at| Event::counted(&format!("flood-{at}"), format!("flood-{at}"), 1).at(2));
-    siege.stage.send("activity", flood.collect()).await;
+    let many = (0..flood()).map(|at| Event::counted(&format!("flood-{at}"), format!("flood-{at}"), 1).at(2));
+    siege.send(many).await;
     siege.others_go_on("many").await;
     assert!(siege.rows("held").await <= i64::from(PARTITIONS) * (HELD_MAX + 1), "held {}", siege.rows("held").await);
-    siege.told("many entities, one future event each", FLOOD);
+    siege.told("many entities, one future event each", flood());
 
     // One entity with all its events but the first.
-    let flood = (2..=FLOOD).map(|at| Event::counted("alone", format!("alone-{at}"), 1).at(i64::try_from(at).unwrap()));
-    siege.stage.send("activity", flood.collect()).await;
+    let many = (2..=flood()).map(|at| Event::counted("alone", format!("alone-{at}"), 1).at(i64::try_from(at).unwrap()));
+    siege.send(many).await;
     siege.others_go_on("one").await;
-    siege.told("one entity, many future events", FLOOD);
+    siege.told("one entity, many future events", flood());
     siege.end().await;
 }
 

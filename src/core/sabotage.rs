@@ -98,6 +98,8 @@ safeguards! {
     DatabaseClock = "database-clock",
     /// The relay's mark moves when a message is sent.
     Acknowledged = "acknowledged",
+    /// A message between lanes leaves the outbox when the brokers have acknowledged it.
+    Arrived = "arrived",
     /// Messages go before the standby has their commits.
     RelayGate = "relay-gate",
     /// What the brokers acknowledged and lost is not sent again.

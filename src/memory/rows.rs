@@ -11,6 +11,7 @@ use crate::{
         fence::LaneRow,
         ledger,
         record::LaneId,
+        sabotage::{Safeguard, lacks},
         table::{Key, Row, Table, Value, Want},
     },
     store::{
@@ -145,7 +146,7 @@ impl Tables {
         let link = [to_topic, to_partition, &sender[0], &sender[1]].map(Clone::clone);
         let ours = || matches!(to_topic, Value::Text(topic) if topics.contains_key(topic));
         match self.rows(&ledger::LINK_IN).and_then(|links| links.get(link.as_slice())) {
-            _ if *link_sequence == Value::Null => false,
+            _ if *link_sequence == Value::Null || lacks(Safeguard::Arrived) => false,
             Some(link_in) => link_in[4] < *link_sequence,
             None => ours(),
         }
