@@ -117,9 +117,13 @@ impl Relay {
     }
 
     /// Whether what was committed on a timeline may be taken as it is handed over: the relay's own connection must
-    /// see the same history.
+    /// see the same history. Without a gate it must not see a later one: what the table held before these messages is
+    /// not there any more, and they would be sent without it.
     pub(super) fn trusts(&self, timeline: i64) -> bool {
-        self.gate.as_ref().is_none_or(|gate| gate.timeline == timeline)
+        match &self.gate {
+            Some(gate) => gate.timeline == timeline,
+            None => timeline >= self.session.timeline(),
+        }
     }
 }
 
