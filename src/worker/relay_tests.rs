@@ -70,6 +70,25 @@ async fn what_an_earlier_opening_hands_over_late_is_left_to_the_table() {
 }
 
 #[tokio::test]
+async fn what_a_replaced_server_has_committed_is_left_to_the_table() {
+    let store = MemoryStore::new("relay", || 1);
+    let session = store.session().await.unwrap();
+    let (handle, mut relay) = Relay::new(testing::shared(Arc::new(store.clone())), session);
+    let shown = Arc::new(Shown::default());
+    handle.open(1, &testing::lane(&relay.shared, id()), &shown);
+    relay.hear();
+    // The batch before this one is in the table, until another server takes over that has neither.
+    store.restore(store.snapshot());
+    relay.session.look(&[]).await.unwrap();
+    relay.lanes.get_mut(&id()).unwrap().1.read(Vec::new(), true);
+    handle.hand(&id(), &shown, vec![message(2)], 1);
+    relay.hear();
+    let outgoing = &relay.lanes[&id()].1;
+    assert!(outgoing.links.is_empty(), "it would be sent without the one before it");
+    assert!(outgoing.behind);
+}
+
+#[tokio::test]
 async fn a_partition_that_refuses_is_left_alone_longer_each_time_and_the_others_not_at_all() {
     let (_handle, mut relay) = relay().await;
     let to = message(1).to;
