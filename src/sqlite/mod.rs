@@ -10,6 +10,7 @@ mod connection;
 mod error;
 mod load;
 pub mod migrate;
+mod register;
 mod session;
 mod sql;
 pub mod textbook;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{Shared, claim, commit, connection::Open, load, sql::Statements, trim};
+use super::{Shared, claim, commit, connection::Open, load, register, sql::Statements, trim};
 use crate::{
     core::{
         fence::{LaneCommit, LaneRow},
@@ -49,11 +49,11 @@ impl SqliteSession {
 #[async_trait]
 impl Session for SqliteSession {
     async fn identity(&mut self) -> Result<String, Error> {
-        lend!(self, |open| trim::identity(open))
+        lend!(self, |open| register::identity(open))
     }
 
     async fn partitions(&mut self, counts: &BTreeMap<String, i32>) -> Result<BTreeMap<String, i32>, Error> {
-        lend!(self, |open| trim::partitions(open, counts))
+        lend!(self, |open| register::partitions(open, counts))
     }
 
     async fn claim(&mut self, lane: &LaneId, token: &str, owner: &str, start: i64) -> Result<(LaneRow, i64), Error> {
@@ -77,7 +77,7 @@ impl Session for SqliteSession {
     }
 
     async fn order(&mut self, command: Row) -> Result<(), Error> {
-        lend!(self, |open| trim::order(open, &mut self.statements, &command))
+        lend!(self, |open| register::order(open, &mut self.statements, &command))
     }
 
     async fn trim_outbox(&mut self, rows_max: i64) -> Result<u64, Error> {

@@ -1,17 +1,11 @@
-//! What nobody needs any more, a bounded number of rows at a time; and the small registers.
-
-use std::collections::BTreeMap;
+//! What nobody needs any more, a bounded number of rows at a time.
 
 use super::{
     connection::{Arguments, Open, cell},
-    load::as_json,
     sql::{Statements, Verb},
 };
 use crate::{
-    core::{
-        ledger,
-        table::{Row, Table},
-    },
+    core::{ledger, table::Table},
     store::{Error, Forgotten, Kept, merge},
 };
 
@@ -36,12 +30,6 @@ const TRIM_OUTBOX: &str = "delete from \"seriatim_outbox\" where \"topic\" = ?1 
      where w.\"link_sequence\" is null or i.\"mark\" >= w.\"link_sequence\" or (i.\"mark\" is null and not exists \
      (select 1 from \"seriatim_topic\" h where h.\"name\" = w.\"to_topic\")) \
      order by w.\"batch\", w.\"idx\" limit ?5)";
-
-const REGISTER: &str = "insert into \"seriatim_topic\" (\"name\", \"partitions\") \
-     select r.value ->> 0, r.value ->> 1 from json_each(?1) r where true on conflict do nothing";
-
-const REGISTERED: &str = "select t.\"name\", t.\"partitions\" from json_each(?1) r \
-     cross join \"seriatim_topic\" t on t.\"name\" = (r.value ->> 0)";
 
 /// Deletes what lies below every mark, lane after lane.
 pub(super) async fn trim_outbox(open: &mut Open, rows_max: i64) -> Result<u64, Error> {
@@ -75,44 +63,4 @@ pub(super) async fn forget(
     let gone = open.change(&doing, Some(table), statements.text(table, Verb::Forget), arguments).await?;
     let full = i64::try_from(gone).is_ok_and(|gone| gone >= kept.rows_max);
     Ok(if full { Forgotten::Part } else { Forgotten::All })
-}
-
-/// Adds an operator's order. One whose id is there already is the same order, sent again for want of an answer.
-pub(super) async fn order(open: &mut Open, statements: &mut Statements, command: &Row) -> Result<(), Error> {
-    let table = &ledger::COMMAND;
-    let row = merge::check_row(table, command)?;
-    let mut arguments = Arguments::default();
-    arguments.add(as_json(std::iter::once((row, None))))?;
-    open.change("ordering a command", Some(table), statements.text(table, Verb::Offer), arguments).await?;
-    Ok(())
-}
-
-/// The store's random id.
-pub(super) async fn identity(open: &mut Open) -> Result<String, Error> {
-    let sql = "select \"identity\" from \"seriatim_store\"";
-    let rows = open.rows("reading the store's identity", None, sql, Arguments::default()).await?;
-    match rows.first() {
-        Some(row) => cell(row, 0),
-        None => Err(Error::Stop("the database holds no store identity; run `seriatim migrate up`".to_owned())),
-    }
-}
-
-/// Registers what is not registered yet; the first count stays.
-pub(super) async fn partitions(
-    open: &mut Open,
-    counts: &BTreeMap<String, i32>,
-) -> Result<BTreeMap<String, i32>, Error> {
-    let pairs: Vec<_> = counts.iter().map(|(name, count)| serde_json::json!([name, count])).collect();
-    let pairs = serde_json::Value::Array(pairs).to_string();
-    let mut arguments = Arguments::default();
-    arguments.add(pairs.clone())?;
-    open.change("registering partition counts", None, REGISTER, arguments).await?;
-    let mut arguments = Arguments::default();
-    arguments.add(pairs)?;
-    let rows = open.rows("reading partition counts", None, REGISTERED, arguments).await?;
-    let read = |row| {
-        let count = i32::try_from(cell::<i64>(row, 1)?);
-        Ok((cell(row, 0)?, count.map_err(|_| Error::Stop("a partition count is out of range".to_owned()))?))
-    };
-    rows.iter().map(read).collect()
 }
