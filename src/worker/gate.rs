@@ -73,6 +73,9 @@ impl Relay {
         if self.lanes.values().all(|(_, outgoing)| outgoing.is_let_go()) {
             (gate.uncovered, gate.looked) = (None, None);
             gate.waiting.clear();
+            // What waited may only be out of sight, to be read from the table again: no look that is remembered covers
+            // it then.
+            self.lanes.values_mut().for_each(|(_, outgoing)| outgoing.passage.forget());
             return Ok(());
         }
         let uncovered = *gate.uncovered.get_or_insert_with(Instant::now);

@@ -96,6 +96,23 @@ async fn what_waits_when_another_server_takes_over_is_read_again() {
     assert!(relay.lanes[&id()].1.links.values().all(|link| link.queue.is_empty()));
 }
 
+#[tokio::test]
+async fn what_waits_while_the_producer_is_made_anew_goes_all_the_same() {
+    let (store, handle, mut relay, shown, mut session) = gated().await;
+    store.replicate(true);
+    commit(&mut *session, 0).await;
+    handle.hand(&id(), &shown, vec![message(1)], 1);
+    relay.hear();
+    relay.look_at_standby().await.unwrap();
+    // Some other message has failed, and the table cannot be read at once.
+    relay.lanes.get_mut(&id()).unwrap().1.restart();
+    relay.look_at_standby().await.unwrap();
+    relay.lanes.get_mut(&id()).unwrap().1.read(vec![message(1)], true);
+    store.replicate(true);
+    relay.look_at_standby().await.unwrap();
+    assert_eq!(upto(&relay), 1, "it would wait until the lane sends something else");
+}
+
 #[test]
 fn a_passage_opens_up_to_what_its_looks_have_covered() {
     let at = |batch| Position { batch, index: 0 };
