@@ -133,10 +133,7 @@ impl Marks {
     /// Keeps the digest of a number, and those of the `kept` last numbers. Numbers that passed without a
     /// digest leave a hole.
     pub fn keep_digest(&mut self, source: &str, number: i64, digest: &Digest, kept: usize) {
-        if !self.digests.contains_key(source) {
-            self.digests.insert(source.to_owned(), (number, String::new()));
-        }
-        let (first, digits) = self.digests.get_mut(source).expect("it was put in just now");
+        let (first, digits) = self.digests.entry(source.to_owned()).or_insert_with(|| (number, String::new()));
         let after = first.saturating_add(i64::try_from(digits.len() / DIGEST_DIGITS).unwrap_or(i64::MAX));
         let holes = usize::try_from(number.saturating_sub(after)).unwrap_or(0);
         if number < after || holes > kept {

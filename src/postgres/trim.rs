@@ -2,16 +2,15 @@
 //!
 //! A message goes into the slot of its moment, and slots take turns (see the migration). One that is not written at the
 //! time is locked, looked through, and truncated; the few messages in it that somebody still needs are first copied
-//! into the slot of now. Which slot a message stands in means nothing, so a lane that writes into a slot for longer
-//! than its turn does no harm: its transaction holds the slot, and what it has written is seen under the lock.
+//! into the slot of now, named as such: never into the one that is emptied, whatever the clock says by then. Which slot
+//! a message stands in means nothing, so a lane that writes into a slot for longer than its turn does no harm: its
+//! transaction holds the slot, and what it has written is seen under the lock.
 
 use super::{
     connection::{Arguments, Open, cell},
-    turn,
+    sql, turn,
 };
 use crate::store::Error;
-
-const SLOTS: i64 = 4;
 
 /// The slot of now, as the default of its column says, and which slots hold anything.
 const STANDING: &str = "select mod(date_part('epoch', now())::bigint / 10, 4), \
@@ -36,40 +35,34 @@ const NEEDED: &str = "(l.\"topic\" is null or (o.\"batch\", o.\"idx\") > (l.\"re
      else i.\"mark\" < o.\"link_sequence\" end))";
 
 const COPY: &str = "insert into \"seriatim\".\"outbox\" (\"topic\", \"partition\", \"batch\", \"idx\", \"to_topic\", \
-     \"to_partition\", \"link_sequence\", \"timestamp_ms\", \"key\", \"value\", \"headers\") select o.\"topic\", \
+     \"to_partition\", \"link_sequence\", \"timestamp_ms\", \"key\", \"value\", \"headers\", \"slot\") select o.\"topic\", \
      o.\"partition\", o.\"batch\", o.\"idx\", o.\"to_topic\", o.\"to_partition\", o.\"link_sequence\", \
-     o.\"timestamp_ms\", o.\"key\", o.\"value\", o.\"headers\"";
+     o.\"timestamp_ms\", o.\"key\", o.\"value\", o.\"headers\", {now}";
 
 /// Empties every slot but that of now, if no more than `copied_max` of its messages are needed. How many went.
 pub(super) async fn trim_outbox(open: &mut Open, copied_max: i64) -> Result<u64, Error> {
     if !turn::take(open).await? {
         return Ok(0);
     }
+    let standing = open.rows("looking at the outbox", &[], STANDING, Arguments::default()).await?;
+    let standing = standing.first().ok_or_else(|| Error::Stop("the database shows no clock".to_owned()))?;
+    let (now, holds): (i64, Vec<bool>) = (cell(standing, 0)?, cell(standing, 1)?);
     let mut gone = 0;
-    for ahead in 1..SLOTS {
-        gone += trim_slot(open, ahead, copied_max).await?;
+    for (slot, _) in (0..).zip(holds).filter(|(slot, holds)| *holds && *slot != now) {
+        gone += trim_slot(open, slot, now, copied_max).await?;
     }
     turn::end(open).await?;
     Ok(gone)
 }
 
-/// The slot whose turn comes after so many others. `now()` stands still in a transaction, so what is copied in it does
-/// not go back into the slot from which it came.
-async fn trim_slot(open: &mut Open, ahead: i64, copied_max: i64) -> Result<u64, Error> {
-    open.begin().await?;
-    let standing = open.rows("looking at the outbox", &[], STANDING, Arguments::default()).await?;
-    let standing = standing.first().ok_or_else(|| Error::Stop("the database shows no clock".to_owned()))?;
-    let slot = (cell::<i64>(standing, 0)? + ahead) % SLOTS;
-    let holds: Vec<bool> = cell(standing, 1)?;
-    if !usize::try_from(slot).is_ok_and(|slot| holds.get(slot).copied().unwrap_or(false)) {
-        open.rollback().await?;
-        return Ok(0);
-    }
-    let of_slot = |text: &str| text.replace("{slot}", &slot.to_string());
+/// What is needed of a slot goes into that of `now`.
+async fn trim_slot(open: &mut Open, slot: i64, now: i64, copied_max: i64) -> Result<u64, Error> {
+    let of_slot = |text: &str| text.replace("{slot}", &slot.to_string()).replace("{now}", &now.to_string());
     let doing = format!("emptying slot {slot} of the outbox");
+    open.begin().await?;
     open.run(&doing, of_slot(LOCK)).await?;
     let count = of_slot(&format!("select count(*), count(*) filter (where {NEEDED}) {FROM}"));
-    let counted = open.rows(&doing, &[], super::sql::vouch(count), Arguments::default()).await?;
+    let counted = open.rows(&doing, &[], sql::vouch(count), Arguments::default()).await?;
     let counted = counted.first().ok_or_else(|| Error::Stop("the database counts no rows".to_owned()))?;
     let (all, needed) = (cell::<i64>(counted, 0)?, cell::<i64>(counted, 1)?);
     if needed > copied_max {

@@ -35,7 +35,10 @@ const TRIM_OUTBOX: &str = "delete from \"seriatim_outbox\" where \"topic\" = ?1 
 pub(super) async fn trim_outbox(open: &mut Open, rows_max: i64) -> Result<u64, Error> {
     let mut gone = 0;
     for lane in open.rows("reading lanes' marks", None, MARKS, Arguments::default()).await? {
-        let left = rows_max.saturating_sub(i64::try_from(gone).unwrap_or(i64::MAX)).max(0);
+        let left = rows_max.saturating_sub(i64::try_from(gone).unwrap_or(i64::MAX));
+        if left <= 0 {
+            break;
+        }
         let mut arguments = Arguments::default();
         arguments.add(cell::<String>(&lane, 0)?)?;
         for place in 1..4 {

@@ -31,6 +31,18 @@ async fn gated() -> (MemoryStore, Handle, Relay, Arc<Shown>, Box<dyn Session>) {
     (store, handle, relay, shown, session)
 }
 
+/// The same, and the lane's first message waits for the standby.
+async fn waiting() -> (MemoryStore, Handle, Relay, Arc<Shown>, Box<dyn Session>) {
+    let (store, handle, mut relay, shown, mut session) = gated().await;
+    store.replicate(true);
+    commit(&mut *session, 0).await;
+    handle.hand(&id(), &shown, vec![message(1)], 1);
+    relay.hear();
+    relay.look_at_standby().await.unwrap();
+    assert_eq!(upto(&relay), 0, "the standby has not got it");
+    (store, handle, relay, shown, session)
+}
+
 async fn commit(session: &mut dyn Session, batch: i64) {
     let expected = Fence { next_offset: 0, epoch: 1, token: "t".to_owned(), batch, timeline: session.timeline() };
     let commit = LaneCommit {
@@ -51,13 +63,7 @@ fn upto(relay: &Relay) -> i64 {
 
 #[tokio::test]
 async fn what_was_queued_before_a_look_goes_when_the_standby_has_come_as_far() {
-    let (store, handle, mut relay, shown, mut session) = gated().await;
-    store.replicate(true);
-    commit(&mut *session, 0).await;
-    handle.hand(&id(), &shown, vec![message(1)], 1);
-    relay.hear();
-    relay.look_at_standby().await.unwrap();
-    assert_eq!(upto(&relay), 0, "the standby has not got it");
+    let (store, handle, mut relay, shown, mut session) = waiting().await;
     store.replicate(true);
     commit(&mut *session, 1).await;
     handle.hand(&id(), &shown, vec![message(2)], 1);
@@ -98,12 +104,7 @@ async fn what_waits_when_another_server_takes_over_is_read_again() {
 
 #[tokio::test]
 async fn what_waits_while_the_producer_is_made_anew_goes_all_the_same() {
-    let (store, handle, mut relay, shown, mut session) = gated().await;
-    store.replicate(true);
-    commit(&mut *session, 0).await;
-    handle.hand(&id(), &shown, vec![message(1)], 1);
-    relay.hear();
-    relay.look_at_standby().await.unwrap();
+    let (store, _handle, mut relay, _shown, _session) = waiting().await;
     // Some other message has failed, and the table cannot be read at once.
     relay.lanes.get_mut(&id()).unwrap().1.restart();
     relay.look_at_standby().await.unwrap();
