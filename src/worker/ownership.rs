@@ -25,11 +25,12 @@ impl Writer {
         if idle.is_empty() {
             return Ok(());
         }
+        let asked = Instant::now();
         let (rows, now) = match self.session.look(&idle).await {
             Ok(found) => found,
             Err(error) => return self.note_failure(&error).await,
         };
-        self.clock.hear(now);
+        self.clock.hear(asked, now);
         self.failures = 0;
         self.shared.health.store_answers(true);
         for id in idle {
@@ -69,9 +70,10 @@ impl Writer {
         let ids: Vec<LaneId> = batches.iter().map(|batch| batch.lane.clone()).collect();
         let mut attempt = 0;
         loop {
+            let asked = Instant::now();
             let rows = match self.session.look(&ids).await {
                 Ok((rows, now)) => {
-                    self.clock.hear(now);
+                    self.clock.hear(asked, now);
                     rows
                 }
                 Err(error) => {

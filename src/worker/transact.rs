@@ -128,9 +128,10 @@ impl Writer {
                 self.hand_over(&batches);
             }
             failpoint::reach(Point::Decided);
+            let asked = Instant::now();
             match self.session.commit(&commits).await {
                 Ok(Committed::All { now }) => {
-                    self.clock.hear(now);
+                    self.clock.hear(asked, now);
                     self.finish(batches, begun);
                     return Ok(Outcome::Committed);
                 }

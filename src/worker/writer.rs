@@ -110,13 +110,16 @@ impl Writer {
         reports: mpsc::UnboundedSender<Report>,
     ) -> Result<(Handle, tokio::task::JoinHandle<()>), Error> {
         let mut session = shared.store.session().await?;
-        let (_, now) = session.look(&[]).await?;
+        let mut clock = Clock::new(session.look(&[]).await?.1);
+        // A second time, for one of the two may have been held up.
+        let asked = Instant::now();
+        clock.hear(asked, session.look(&[]).await?.1);
         let (orders, received) = mpsc::unbounded_channel();
         let handle = Handle { orders, waker: Arc::new(Notify::new()) };
         let writer = Self {
             shared,
             session,
-            clock: Clock::new(now),
+            clock,
             slots: BTreeMap::new(),
             relay,
             reports,
