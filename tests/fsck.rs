@@ -61,7 +61,7 @@ impl Said {
 fn worker(stage: &Stage) -> Worker {
     Worker::new(&stage.brokers, &stage.topics, &stage.database)
         // What is compared with the outbox must still be there.
-        .with("RETENTION__INTERVAL", "1h")
+        .with("RETENTION__OUTBOX_INTERVAL", "1h")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -128,7 +128,7 @@ impl Retention {
             interval: area.duration("interval", MINUTE, SECOND / 10..=DAY),
             journal: area.duration("journal", 90 * DAY, MINUTE..=3_660 * DAY),
             lock_wait: area.duration("lock_wait", SECOND, Duration::from_millis(10)..=MINUTE),
-            outbox_interval: area.duration("outbox_interval", 5 * SECOND, SECOND / 10..=MINUTE),
+            outbox_interval: area.duration("outbox_interval", 5 * SECOND, SECOND / 10..=DAY),
             saga: area.duration("saga", 30 * DAY, MINUTE..=3_660 * DAY),
             step_rows: area.count("step_rows", 5_000, 1..=1_000_000),
         }
