@@ -41,7 +41,7 @@ fn placed(purchase: &str, sku: &str) -> Record {
         value: Some(data.to_string().into_bytes()),
         headers: headers
             .iter()
-            .map(|(name, text)| (format!("ce_{name}").into(), Some(text.as_bytes().to_vec())))
+            .map(|(name, text)| (format!("ce_{name}"), Some(text)))
             .collect(),
     }
 }
@@ -60,8 +60,7 @@ fn after_lost_commits(second: &str) -> World {
 }
 
 fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
-    let (_, value) = message.headers.iter().find(|(known, _)| known == name)?;
-    std::str::from_utf8(value.as_deref()?).ok()
+    std::str::from_utf8(message.headers.get(name)?).ok()
 }
 
 /// Each link's count and digest at its sender, and at its receiver, where that is a lane of ours.

@@ -12,6 +12,7 @@ use seriatim::{
     core::{
         catalog::Catalog,
         fence::Position,
+        header::Headers,
         message::Message,
         partition::partition_of,
         record::{LaneId, Record},
@@ -67,7 +68,6 @@ fn counted(number: i64, partitions: i32) -> Message {
 
 /// An event as a producer sends it.
 fn message(topic: &str, key: &str, kind: &str, id: &str, data: &Json, partitions: i32) -> Message {
-    let header = |name: &str, value: &str| (seriatim::core::header::name(name), Some(value.as_bytes().to_vec()));
     Message {
         position: Position::default(),
         to: LaneId { topic: topic.to_owned(), partition: partition_of(key.as_bytes(), partitions) },
@@ -75,12 +75,12 @@ fn message(topic: &str, key: &str, kind: &str, id: &str, data: &Json, partitions
         timestamp_ms: None,
         key: Some(key.as_bytes().to_vec()),
         value: Some(data.to_string().into_bytes()),
-        headers: vec![
-            header("ce_specversion", "1.0"),
-            header("ce_id", id),
-            header("ce_source", "/meter"),
-            header("ce_type", kind),
-        ],
+        headers: Headers::from_iter([
+            ("ce_specversion", Some("1.0")),
+            ("ce_id", Some(id)),
+            ("ce_source", Some("/meter")),
+            ("ce_type", Some(kind)),
+        ]),
     }
 }
 

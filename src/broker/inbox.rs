@@ -192,9 +192,7 @@ impl Inbox {
 
 /// Memory of a record, roughly; never zero, so that empty records are bounded too.
 fn record_bytes(record: &Record) -> usize {
-    let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
-    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + length(value) + 48).sum();
-    length(&record.key) + length(&record.value) + headers + size_of::<Record>()
+    record.bytes() + 48 * record.headers.len() + size_of::<Record>()
 }
 
 #[cfg(test)]
@@ -206,7 +204,7 @@ mod tests {
     use super::{Inbox, Record};
 
     fn record(offset: i64, bytes: usize) -> Record {
-        Record { offset, timestamp_ms: 0, key: None, value: Some(vec![0; bytes]), headers: Vec::new() }
+        Record { offset, timestamp_ms: 0, key: None, value: Some(vec![0; bytes]), headers: Default::default() }
     }
 
     fn offsets(records: &[Record]) -> Vec<i64> {

@@ -71,9 +71,9 @@ async fn show(reader: &mut Reader, name: &LetterName, output: Output) -> anyhow:
     let Some(letter) = rows.first().and_then(|row| DeadLetter::read(row)) else {
         return Err(no_letter(&lane, name.offset));
     };
-    let bytes = |bytes: &Option<Vec<u8>>| bytes.as_deref().map_or(Json::Null, shown::raw);
+    let bytes = |bytes: Option<&[u8]>| bytes.map_or(Json::Null, shown::raw);
     let headers = header::from_text(&letter.headers);
-    let headers = headers.iter().map(|(name, value)| vec![(**name).into(), bytes(value)]).collect();
+    let headers = headers.iter().map(|(name, value)| vec![name.into(), bytes(value)]).collect();
     let parts = [
         ("topic", Part::Value(letter.topic.into())),
         ("partition", Part::Value(letter.partition.into())),
@@ -90,8 +90,8 @@ async fn show(reader: &mut Reader, name: &LetterName, output: Output) -> anyhow:
         ("count", Part::Value(letter.count.into())),
         ("first_failed_at", Part::Value(shown::time(letter.first_failed_at.0))),
         ("failed_at", Part::Value(shown::time(letter.failed_at.0))),
-        ("key", Part::Value(bytes(&letter.key))),
-        ("value", Part::Value(bytes(&letter.value))),
+        ("key", Part::Value(bytes(letter.key.as_deref()))),
+        ("value", Part::Value(bytes(letter.value.as_deref()))),
         ("headers", Part::Rows(vec!["name", "value"], headers)),
     ];
     print::document(output, &parts)?;

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use foldhash::HashMap;
+
 use super::{
     event::{Digest, Reason},
     marks::Marks,
@@ -109,7 +111,7 @@ pub(super) struct Head {
     pub(super) strayed: bool,
     pub(super) changed: bool,
     /// Numbers taken in this batch, by source: the journal does not know them yet.
-    pub(super) taken: BTreeMap<(i64, String), Digest>,
+    pub(super) taken: HashMap<(i64, String), Digest>,
 }
 
 /// The batch under way.
@@ -128,7 +130,7 @@ pub(super) struct Batch {
     pub(super) sagas: BTreeMap<(&'static str, Status), u64>,
     pub(super) next_timer: Option<i64>,
     pub(super) halt: Option<Halt>,
-    pub(super) heads: BTreeMap<String, Head>,
+    pub(super) heads: HashMap<String, Head>,
     /// Entities that lack a row: their later events only say what they will need.
     pub(super) stalled: BTreeSet<String>,
     pub(super) journal: i64,

@@ -3,7 +3,7 @@
 //! The order of checks decides the reason: what cannot be read is undecodable, then comes the place,
 //! the type, and only then what the data says. Never panics, whatever the bytes.
 
-use std::str;
+use std::{borrow::Cow, str};
 
 use chrono::DateTime;
 use serde_json::{Map, Value as Json};
@@ -34,20 +34,23 @@ pub(super) fn is_id(text: &str) -> bool {
     text.len() <= ID_BYTES_MAX && !text.contains('\0')
 }
 
+/// A text of a record, or one that had to be put together.
+type Text<'a> = Cow<'a, str>;
+
 /// CloudEvents attributes as they were found.
 #[derive(Default)]
-struct Attributes {
-    id: Option<String>,
-    source: Option<String>,
-    event_type: Option<String>,
-    version: Option<String>,
-    time: Option<String>,
-    sequence: Option<String>,
-    correlation: Option<String>,
+struct Attributes<'a> {
+    id: Option<Text<'a>>,
+    source: Option<Text<'a>>,
+    event_type: Option<Text<'a>>,
+    version: Option<Text<'a>>,
+    time: Option<Text<'a>>,
+    sequence: Option<Text<'a>>,
+    correlation: Option<Text<'a>>,
 }
 
-impl Attributes {
-    fn slot(&mut self, name: &str) -> Option<&mut Option<String>> {
+impl<'a> Attributes<'a> {
+    fn slot(&mut self, name: &str) -> Option<&mut Option<Text<'a>>> {
         Some(match name {
             "id" => &mut self.id,
             "source" => &mut self.source,
@@ -73,8 +76,7 @@ fn invalid(error: impl Into<String>) -> Problem {
 
 /// Text of a header, if it is there and UTF-8.
 fn header<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
-    let found = record.headers.iter().find(|(known, _)| known == name)?;
-    str::from_utf8(found.1.as_deref()?).ok()
+    str::from_utf8(record.headers.get(name)?).ok()
 }
 
 /// The link number of a record, from its headers alone: it moves whatever becomes of the record. An error
@@ -128,39 +130,53 @@ pub fn position_of(record: &Record) -> Option<Position> {
     Some(Position { batch: parts.next()?.parse().ok()?, index })
 }
 
+/// What names a record's place in the order, as far as it could be read.
+#[derive(Default)]
+struct Place<'a> {
+    entity_id: Option<&'a str>,
+    source: Option<Text<'a>>,
+    sequence: Option<i64>,
+}
+
 /// Opens a record of a lane: its link, and its event or what is wrong with it, as far as it could be read.
 #[must_use]
 pub fn open(catalog: &Catalog, lane: &LaneId, record: Record) -> Arrival {
-    let mut known =
-        Rejection { reason: Reason::Undecodable, error: String::new(), entity_id: None, source: None, sequence: None };
+    let mut place = Place::default();
     let link = link_of(&record, catalog);
-    let decoded = read(catalog, lane, &record, link.as_ref().err().copied(), &mut known);
-    let decoded = decoded.map_err(|(reason, error)| Rejection { reason, error, ..known });
+    let decoded = read(catalog, lane, &record, link.as_ref().err().copied(), &mut place);
+    let decoded = decoded.map_err(|(reason, error)| Rejection {
+        reason,
+        error,
+        entity_id: place.entity_id.map(str::to_owned),
+        source: place.source.map(Cow::into_owned),
+        sequence: place.sequence,
+    });
     Arrival { record, link: link.ok(), decoded, condemned: None }
 }
 
-fn read(
+fn read<'a>(
     catalog: &Catalog,
     lane: &LaneId,
-    record: &Record,
+    record: &'a Record,
     unlinked: Option<&'static str>,
-    known: &mut Rejection,
+    place: &mut Place<'a>,
 ) -> Result<Event, Problem> {
-    let key = read_key(record, known);
+    let key = read_key(record);
+    place.entity_id = key.as_ref().ok().copied();
     let structured = header(record, "content-type")
         .is_some_and(|kind| kind.get(..23).is_some_and(|start| start.eq_ignore_ascii_case("application/cloudevents")));
     let (attributes, data) = if structured { read_structured(record)? } else { read_binary(record) };
     // What names the place in the order is noted first: a record that fails further on still takes its place.
-    known.source = attributes.source.clone().filter(|source| !source.is_empty() && is_id(source));
-    known.sequence = attributes.sequence.as_deref().and_then(|text| read_sequence(text).ok());
+    place.source = attributes.source.clone().filter(|source| !source.is_empty() && is_id(source));
+    place.sequence = attributes.sequence.as_deref().and_then(|text| read_sequence(text).ok());
     let data = data?;
-    let required = |name: &str, value: &Option<String>| {
-        value.clone().filter(|text| !text.is_empty()).ok_or_else(|| undecodable(format!("attribute {name} is missing")))
+    let required = |name: &str, value: Option<Text<'a>>| {
+        value.filter(|text| !text.is_empty()).ok_or_else(|| undecodable(format!("attribute {name} is missing")))
     };
-    let id = required("id", &attributes.id)?;
-    let source = required("source", &attributes.source)?;
-    let event_type = required("type", &attributes.event_type)?;
-    if required("specversion", &attributes.version)? != "1.0" {
+    let id = required("id", attributes.id)?;
+    let source = required("source", attributes.source)?;
+    let event_type = required("type", attributes.event_type)?;
+    if required("specversion", attributes.version)? != "1.0" {
         return Err(undecodable("attribute specversion is not 1.0"));
     }
     let sequence = attributes.sequence.as_deref().map(read_sequence).transpose()?;
@@ -179,7 +195,7 @@ fn read(
         }
     }
     let data = data.ok_or_else(|| invalid("value: empty"))?;
-    let asked = Asked { event_type: &event_type, source: &source, entity_id: &entity_id, unlinked };
+    let asked = Asked { event_type: &event_type, source: &source, entity_id, unlinked };
     let (body, saga) = read_body(catalog, lane, &asked, &data)?;
     if unlinked.is_none() && sequence.is_some() {
         return Err(invalid("attribute entityseq does not go with a link"));
@@ -187,11 +203,11 @@ fn read(
     Ok(Event {
         digest: digest_of(&event_type, &data),
         trace: read_trace(record),
-        correlation: attributes.correlation.filter(|text| is_id(text)),
-        entity_id,
-        id,
-        source,
-        event_type,
+        correlation: attributes.correlation.filter(|text| is_id(text)).map(Cow::into_owned),
+        entity_id: entity_id.to_owned(),
+        id: id.into_owned(),
+        source: source.into_owned(),
+        event_type: event_type.into_owned(),
         time,
         sequence,
         saga,
@@ -199,14 +215,13 @@ fn read(
     })
 }
 
-fn read_key(record: &Record, known: &mut Rejection) -> Result<String, Problem> {
+fn read_key(record: &Record) -> Result<&str, Problem> {
     let bytes = record.key.as_deref().ok_or_else(|| invalid("key: null"))?;
     let key = str::from_utf8(bytes).map_err(|_| undecodable("key: not UTF-8"))?;
     if key.is_empty() || !is_id(key) {
         return Err(invalid(format!("key: empty, over {ID_BYTES_MAX} bytes, or holds NUL")));
     }
-    known.entity_id = Some(key.to_owned());
-    Ok(key.to_owned())
+    Ok(key)
 }
 
 fn read_sequence(text: &str) -> Result<i64, Problem> {
@@ -230,15 +245,15 @@ fn read_time(time: Option<&str>, record: &Record) -> Result<i64, Problem> {
 }
 
 /// Attributes as far as they can be read, and the data or what is wrong with the record.
-type Parts = (Attributes, Result<Option<Json>, Problem>);
+type Parts<'a> = (Attributes<'a>, Result<Option<Json>, Problem>);
 
-fn read_binary(record: &Record) -> Parts {
+fn read_binary(record: &Record) -> Parts<'_> {
     let mut attributes = Attributes::default();
     let mut problem = None;
-    for (name, value) in &record.headers {
+    for (name, value) in record.headers.iter() {
         let Some(slot) = name.strip_prefix("ce_").and_then(|name| attributes.slot(name)) else { continue };
-        match value.as_deref().map(str::from_utf8).transpose() {
-            Ok(text) => *slot = text.map(str::to_owned),
+        match value.map(str::from_utf8).transpose() {
+            Ok(text) => *slot = text.map(Cow::Borrowed),
             Err(_) => problem = Some(undecodable(format!("header {name}: not UTF-8"))),
         }
     }
@@ -250,15 +265,15 @@ fn read_binary(record: &Record) -> Parts {
     (attributes, data)
 }
 
-fn read_structured(record: &Record) -> Result<Parts, Problem> {
+fn read_structured(record: &Record) -> Result<Parts<'_>, Problem> {
     let bytes = record.value.as_deref().filter(|bytes| !bytes.is_empty()).ok_or_else(|| invalid("value: empty"))?;
     let Json::Object(mut envelope) = parse_json(bytes)? else { return Err(undecodable("envelope: not a JSON object")) };
     let mut attributes = Attributes::default();
     for (name, value) in &envelope {
         let Some(slot) = attributes.slot(name) else { continue };
         *slot = Some(match value {
-            Json::String(text) => text.clone(),
-            Json::Number(number) if name == "entityseq" => number.to_string(),
+            Json::String(text) => Cow::Owned(text.clone()),
+            Json::Number(number) if name == "entityseq" => Cow::Owned(number.to_string()),
             Json::Null => continue,
             Json::Bool(_) | Json::Number(_) | Json::Array(_) | Json::Object(_) => {
                 return Err(undecodable(format!("attribute {name} is not a string")));
@@ -293,7 +308,7 @@ fn read_body(
     let kind = catalog.at(&lane.topic).ok_or_else(|| (Reason::UnknownType, "topic has no kind".to_owned()))?;
     let known = kind.events().iter().find(|known| known.name == event_type);
     let reply =
-        catalog.definitions().any(|saga| catalog.topic(saga.topic) == lane.topic && saga.knows_reply(event_type));
+        catalog.definitions().any(|saga| saga.knows_reply(event_type) && catalog.topic(saga.topic) == lane.topic);
     let own = match known {
         Some(known) => known.nature == Nature::Command,
         None if reply => true,
@@ -332,12 +347,13 @@ fn read_saga(object: &Map<String, Json>) -> Option<SagaRef> {
 
 /// The first field that holds NUL, dotted: no store could keep it.
 fn nul_in(json: &Json) -> Option<String> {
-    let inside = |name: String, value: &Json| Some(nul_in(value)?).map(|rest| join(&name, &rest));
     match json {
         Json::String(text) => text.contains('\0').then(String::new),
-        Json::Array(items) => items.iter().enumerate().find_map(|(at, item)| inside(format!("[{at}]"), item)),
+        Json::Array(items) => {
+            items.iter().enumerate().find_map(|(at, item)| Some(join(&format!("[{at}]"), &nul_in(item)?)))
+        }
         Json::Object(members) => members.iter().find_map(|(name, value)| {
-            if name.contains('\0') { Some("a field's name".to_owned()) } else { inside(name.clone(), value) }
+            if name.contains('\0') { Some("a field's name".to_owned()) } else { Some(join(name, &nul_in(value)?)) }
         }),
         Json::Null | Json::Bool(_) | Json::Number(_) => None,
     }

@@ -12,7 +12,7 @@ use super::{
     event::{Arrival, Digest, Event, SagaRef},
     fence::Position,
     handle::Failure,
-    header::{DIGEST, Headers, Name, POSITION, SEQUENCE, TIMELINE},
+    header::{DIGEST, Headers, POSITION, SEQUENCE, TIMELINE},
     lane::Lane,
     ledger::{LINK_OUT, LinkOut, OUTBOX, Timer},
     link::{Parts, chain},
@@ -29,6 +29,7 @@ use super::{
 /// Room for most messages' values and headers, so that memory is asked for once.
 const VALUE_BYTES_USUAL: usize = 256;
 const HEADERS_USUAL: usize = 16;
+const HEADER_BYTES_USUAL: usize = 512;
 
 /// What a message or timer comes from.
 #[derive(Clone, Debug)]
@@ -161,34 +162,32 @@ impl Lane {
             id = id_of(&[&id, &self.fence.token]);
         }
         *ordinal += 1;
-        let mut headers = Headers::with_capacity(HEADERS_USUAL);
-        headers.extend([
-            header("ce_specversion", "1.0"),
-            header("ce_id", id.as_str()),
-            header("ce_source", format!("{OWN_SOURCE}{}", self.id.topic)),
-            header("ce_type", message_type),
-            header("ce_time", rfc3339(origin.time)),
-            header("content-type", "application/json"),
-            header("ce_causationid", origin.causation.as_str()),
-        ]);
+        let mut headers = Headers::with_capacity(HEADERS_USUAL, HEADER_BYTES_USUAL);
+        headers.push("ce_specversion", Some(b"1.0"));
+        headers.push("ce_id", Some(id.as_bytes()));
+        headers.write("ce_source", format_args!("{OWN_SOURCE}{}", self.id.topic));
+        headers.push("ce_type", Some(message_type.as_bytes()));
+        headers.write("ce_time", rfc3339(origin.time));
+        headers.push("content-type", Some(b"application/json"));
+        headers.push("ce_causationid", Some(origin.causation.as_bytes()));
         if let Some(correlation) = saga.as_ref().or(origin.correlation.as_ref()) {
-            headers.push(header("ce_correlationid", correlation.as_str()));
+            headers.push("ce_correlationid", Some(correlation.as_bytes()));
         }
         if self.catalog.is_sequenced(&to.topic) == Some(true) {
             let head = self.batch.heads.get_mut(entity_id).expect("the head is loaded before its entity sends");
             head.changed = true;
-            headers.push(header("ce_entityseq", head.marks.send(&to.topic).to_string()));
+            headers.write("ce_entityseq", head.marks.send(&to.topic));
         }
-        headers.extend(origin.trace.iter().map(|(name, value)| header(name, value.as_str())));
+        headers.extend(origin.trace.iter().map(|(name, value)| (*name, Some(value))));
         let parts = [id.as_bytes(), message_type.as_bytes(), key.as_bytes(), &value];
         let (sequence, digest) = self.next_on_link(&to, parts);
         let position = self.next_position();
-        let place = format!("{}/{}/{}/{}", self.id.topic, self.id.partition, position.batch, position.index);
-        headers.push(header(POSITION, place));
-        headers.push(header(SEQUENCE, sequence.to_string()));
-        headers.push(header(DIGEST, hex(&digest)));
+        let (topic, partition, Position { batch, index }) = (&self.id.topic, self.id.partition, position);
+        headers.write(POSITION, format_args!("{topic}/{partition}/{batch}/{index}"));
+        headers.write(SEQUENCE, sequence);
+        headers.write(DIGEST, hex(&digest));
         if self.fence.timeline > 0 {
-            headers.push(header(TIMELINE, self.fence.timeline.to_string()));
+            headers.write(TIMELINE, self.fence.timeline);
         }
         self.post(Message {
             position,
@@ -265,10 +264,6 @@ impl Lane {
         self.batch.next_timer = Some(self.batch.next_timer.map_or(due, |known| known.min(due)));
         self.set_new(row.address(), row.into_row());
     }
-}
-
-pub(super) fn header(name: &'static str, value: impl Into<String>) -> (Name, Option<Vec<u8>>) {
-    (Name::Borrowed(name), Some(value.into().into_bytes()))
 }
 
 /// A UUID (version 8) that follows from its parts.

@@ -2,7 +2,7 @@
 //!
 //! A value that is UTF-8 stands as text, other bytes as `{"hex": …}`, an absent one as null.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt, io::Write as _};
 
 use serde::{Serialize, Serializer as _};
 use serde_json::Value as Json;
@@ -22,8 +22,99 @@ pub const TIMELINE: &str = "seriatim_timeline";
 /// A header's name: for those that every record has no memory is asked.
 pub type Name = Cow<'static, str>;
 
-/// Headers in their order.
-pub type Headers = Vec<(Name, Option<Vec<u8>>)>;
+/// Headers in their order: names may repeat, values may be absent. All values lie in one piece of memory, for every
+/// record and every message has a dozen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers {
+    list: Vec<Header>,
+    values: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Header {
+    name: Name,
+    /// Where its value ends; it begins where the one before ends.
+    end: usize,
+    is_absent: bool,
+}
+
+impl Headers {
+    /// None yet, with room for so many and for so many bytes of values.
+    #[must_use]
+    pub fn with_capacity(count: usize, bytes: usize) -> Self {
+        Self { list: Vec::with_capacity(count), values: Vec::with_capacity(bytes) }
+    }
+
+    /// Adds one at the end.
+    pub fn push(&mut self, name: impl Into<Name>, value: Option<&[u8]>) {
+        self.values.extend_from_slice(value.unwrap_or_default());
+        self.list.push(Header { name: name.into(), end: self.values.len(), is_absent: value.is_none() });
+    }
+
+    /// Adds one whose value is a text as it is shown.
+    pub fn write(&mut self, name: &'static str, value: impl fmt::Display) {
+        write!(self.values, "{value}").expect("memory takes what is written");
+        self.list.push(Header { name: Name::Borrowed(name), end: self.values.len(), is_absent: false });
+    }
+
+    /// The value of the first one of this name, if there is one and it has a value.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.iter().find(|(known, _)| *known == name)?.1
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, Option<&[u8]>)> + Clone {
+        (0..self.list.len()).map(|at| {
+            let Header { name, end, is_absent } = &self.list[at];
+            let begin = at.checked_sub(1).map_or(0, |before| self.list[before].end);
+            (&**name, (!is_absent).then(|| &self.values[begin..*end]))
+        })
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Bytes of all names and values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.values.len() + self.list.iter().map(|header| header.name.len()).sum::<usize>()
+    }
+
+    /// Those whose names are to be kept, the first `count` of them.
+    #[must_use]
+    pub fn kept(&self, count: usize, keep: impl Fn(&str) -> bool) -> Self {
+        let mut kept = Self::default();
+        let all = self.list.iter().zip(self.iter()).filter(|(header, _)| keep(&header.name));
+        all.take(count).for_each(|(header, (_, value))| kept.push(header.name.clone(), value));
+        kept
+    }
+}
+
+impl<N: Into<Name>, V: AsRef<[u8]>> Extend<(N, Option<V>)> for Headers {
+    fn extend<I: IntoIterator<Item = (N, Option<V>)>>(&mut self, headers: I) {
+        for (name, value) in headers {
+            self.push(name, value.as_ref().map(AsRef::as_ref));
+        }
+    }
+}
+
+impl<N: Into<Name>, V: AsRef<[u8]>> FromIterator<(N, Option<V>)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (N, Option<V>)>>(headers: I) -> Self {
+        let mut all = Self::default();
+        all.extend(headers);
+        all
+    }
+}
 
 /// Names that are met again and again.
 const KNOWN: [&str; 17] = [
@@ -68,13 +159,13 @@ const TEXT_BYTES_USUAL: usize = 768;
 #[must_use]
 pub fn to_text(headers: &Headers) -> String {
     let list = headers.iter().map(|(name, value)| {
-        let value = match value.as_deref().map(|bytes| (bytes, std::str::from_utf8(bytes))) {
+        let value = match value.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
             None => Kept::Absent,
             // PostgreSQL's text cannot hold NUL, so such text goes the way of other bytes.
             Some((_, Ok(text))) if !text.contains('\0') => Kept::Text(text),
             Some((bytes, _)) => Kept::Bytes { hex: hex(bytes) },
         };
-        let name = if name.contains('\0') { name.replace('\0', "\u{fffd}").into() } else { Cow::Borrowed(&**name) };
+        let name = if name.contains('\0') { name.replace('\0', "\u{fffd}").into() } else { Cow::Borrowed(name) };
         (name, value)
     });
     let mut text = Vec::with_capacity(TEXT_BYTES_USUAL);
@@ -85,7 +176,7 @@ pub fn to_text(headers: &Headers) -> String {
 /// Headers out of their text; what does not fit is left out.
 #[must_use]
 pub fn from_text(text: &str) -> Headers {
-    let Ok(list) = serde_json::from_str::<Vec<(Cow<'_, str>, Json)>>(text) else { return Vec::new() };
+    let Ok(list) = serde_json::from_str::<Vec<(Cow<'_, str>, Json)>>(text) else { return Headers::default() };
     let bytes = |hex: &str| {
         (0..hex.len() / 2).filter_map(|at| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()).collect()
     };
@@ -99,11 +190,28 @@ pub fn from_text(text: &str) -> Headers {
 
 #[cfg(test)]
 mod tests {
-    use super::{from_text, to_text};
+    use super::{Headers, from_text, to_text};
+
+    fn some() -> Headers {
+        Headers::from_iter([("a", Some(b"x".to_vec())), ("b", None), ("a", Some(vec![0, 255])), ("c", Some(vec![]))])
+    }
 
     #[test]
     fn headers_come_back_as_they_were() {
-        let headers = vec![("a".into(), Some(b"x".to_vec())), ("b".into(), None), ("a".into(), Some(vec![0, 255]))];
-        assert_eq!(from_text(&to_text(&headers)), headers);
+        assert_eq!(from_text(&to_text(&some())), some());
+    }
+
+    #[test]
+    fn each_has_its_own_value() {
+        let mut headers = some();
+        headers.write("d", format_args!("{}/{}", 1, 2));
+        let list: Vec<_> = headers.iter().collect();
+        let expected: [(&str, Option<&[u8]>); 5] =
+            [("a", Some(b"x")), ("b", None), ("a", Some(&[0, 255])), ("c", Some(b"")), ("d", Some(b"1/2"))];
+        assert_eq!(list, expected);
+        assert_eq!((headers.get("a"), headers.get("b"), headers.get("e")), (Some(&b"x"[..]), None, None));
+        assert_eq!((headers.len(), headers.bytes()), (5, 11));
+        let kept: Vec<_> = headers.kept(2, |name| name != "b").iter().map(|(name, _)| name.to_owned()).collect();
+        assert_eq!(kept, ["a", "a"]);
     }
 }

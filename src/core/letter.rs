@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     batch::{AlarmKind, Outcome},
     catalog::Catalog,
-    emit::{header, hex, rfc3339},
+    emit::{hex, rfc3339},
     event::{Arrival, Event, Reason, Rejection},
     header as headers,
     lane::Lane,
@@ -115,23 +115,23 @@ impl Lane {
         } else {
             partition_of(record.key.as_deref().unwrap_or_default(), count)
         };
-        let mut list = record.headers.clone();
-        list.retain(|(name, _)| !name.starts_with("dlq."));
-        list.truncate(HEADERS_MAX);
-        list.extend([
-            header("dlq.topic", letter.topic.as_str()),
-            header("dlq.partition", letter.partition.to_string()),
-            header("dlq.offset", letter.record_offset.to_string()),
-            header("dlq.group", self.limits.group.as_str()),
-            header("dlq.reason", letter.reason.as_str()),
-            header("dlq.error", letter.error.as_str()),
-            header("dlq.attempts", letter.attempts.to_string()),
-            header("dlq.first_failed_at", rfc3339(letter.first_failed_at.0)),
-            header("dlq.failed_at", rfc3339(letter.failed_at.0)),
-            header("dlq.count", letter.count.to_string()),
-        ]);
-        list.extend(letter.entity_id.as_deref().map(|entity| header("dlq.entity", entity)));
-        list.extend(letter.sequence.map(|sequence| header("dlq.sequence", sequence.to_string())));
+        let mut headers = record.headers.kept(HEADERS_MAX, |name| !name.starts_with("dlq."));
+        headers.write("dlq.topic", &letter.topic);
+        headers.write("dlq.partition", letter.partition);
+        headers.write("dlq.offset", letter.record_offset);
+        headers.write("dlq.group", &self.limits.group);
+        headers.write("dlq.reason", &letter.reason);
+        headers.write("dlq.error", &letter.error);
+        headers.write("dlq.attempts", letter.attempts);
+        headers.write("dlq.first_failed_at", rfc3339(letter.first_failed_at.0));
+        headers.write("dlq.failed_at", rfc3339(letter.failed_at.0));
+        headers.write("dlq.count", letter.count);
+        if let Some(entity_id) = &letter.entity_id {
+            headers.write("dlq.entity", entity_id);
+        }
+        if let Some(sequence) = letter.sequence {
+            headers.write("dlq.sequence", sequence);
+        }
         let mut message = Message {
             position: self.next_position(),
             to: LaneId { topic, partition },
@@ -139,7 +139,7 @@ impl Lane {
             timestamp_ms: (record.timestamp_ms >= 0).then_some(record.timestamp_ms),
             key: record.key.clone(),
             value: record.value.clone(),
-            headers: list,
+            headers,
         };
         if message.bytes() > self.limits.message_bytes_max + ENVELOPE_BYTES {
             self.cut_letter(&mut message);
@@ -150,11 +150,11 @@ impl Lane {
     /// A copy that its topic would not take loses its end; the row keeps the whole.
     fn cut_letter(&self, message: &mut Message) {
         let value = message.value.take().unwrap_or_default();
-        let length = value.len().to_string();
-        message.headers.extend([header("dlq.cut", length), header("dlq.sha256", hex(&Sha256::digest(&value)))]);
+        message.headers.write("dlq.cut", value.len());
+        message.headers.write("dlq.sha256", hex(&Sha256::digest(&value)));
         if message.bytes() > self.limits.message_bytes_max {
             // The headers or the key alone are too large: only our own are kept.
-            message.headers.retain(|(name, _)| name.starts_with("dlq."));
+            message.headers = message.headers.kept(usize::MAX, |name| name.starts_with("dlq."));
             if let Some(key) = &mut message.key {
                 key.truncate(self.limits.message_bytes_max / 2);
             }

@@ -62,10 +62,7 @@ pub fn chain(before: Option<&[u8]>, parts: Parts<'_>) -> Digest {
 }
 
 fn parts(record: &Record) -> Parts<'_> {
-    let header = |name: &str| {
-        let found = record.headers.iter().find(|(known, _)| known == name);
-        found.and_then(|(_, value)| value.as_deref()).unwrap_or_default()
-    };
+    let header = |name| record.headers.get(name).unwrap_or_default();
     [
         header("ce_id"),
         header("ce_type"),

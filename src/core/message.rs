@@ -31,8 +31,7 @@ impl Message {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + length(value)).sum();
-        length(&self.key) + length(&self.value) + headers + 64
+        length(&self.key) + length(&self.value) + self.headers.bytes() + 64
     }
 
     /// Its row of `outbox` for a sending lane.

@@ -39,7 +39,6 @@ impl Record {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + length(value)).sum();
-        length(&self.key) + length(&self.value) + headers
+        length(&self.key) + length(&self.value) + self.headers.bytes()
     }
 }

@@ -10,7 +10,7 @@ use super::{
     dedupe::SOURCES_MAX,
     event::{Arrival, Body, Event, Reason},
     handle::Way,
-    header,
+    header::{self, Headers},
     kind::GapPolicy,
     lane::Lane,
     ledger::{HELD, Held, WAITING, Waiting},
@@ -84,7 +84,7 @@ impl Lane {
         if full || self.state.get(&address) != Some(None) {
             return;
         }
-        let nothing = Record { offset: -1, timestamp_ms: -1, key: None, value: None, headers: Vec::new() };
+        let nothing = Record { offset: -1, timestamp_ms: -1, key: None, value: None, headers: Headers::default() };
         let held = self.held_row(&nothing, "", (entity_id, source, number), event);
         self.state.set(address, Some(Held { place: 1, record_offset: None, ..held }.into_row()));
     }

@@ -9,8 +9,11 @@ use std::{
     cell::RefCell,
     cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
+    hash::{Hash, Hasher},
     sync::Arc,
 };
+
+use foldhash::HashMap;
 
 use super::{
     fence::Writes,
@@ -30,7 +33,7 @@ pub static RESIDENT: [&Table; 5] = [&HELD, &QUARANTINE, &WAITING, &LINK_IN, &LIN
 static PASSING: [&Table; 8] = [&SEEN, &PASSED, &TIMER, &PARKED, &COMMAND, &COMMAND_LOG, &DEAD_LETTER, &SAGA_STEP];
 
 /// Where a row stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Address {
     pub(crate) table: &'static Table,
     pub(crate) key: Key,
@@ -47,6 +50,21 @@ impl Address {
     #[must_use]
     pub fn of<R: rows::Row>(key: Key) -> Self {
         Self::new(R::table(), key)
+    }
+}
+
+impl PartialEq for Address {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Address {}
+
+impl Hash for Address {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.table.name.hash(state);
+        self.key.hash(state);
     }
 }
 
@@ -85,12 +103,12 @@ type Known = Option<Arc<Row>>;
 #[derive(Debug, Default)]
 pub struct State {
     resident: BTreeMap<&'static str, BTreeMap<Key, Arc<Row>>>,
-    young: BTreeMap<Address, Known>,
-    old: BTreeMap<Address, Known>,
-    passing: BTreeMap<Address, Known>,
+    young: HashMap<Address, Known>,
+    old: HashMap<Address, Known>,
+    passing: HashMap<Address, Known>,
     /// Answers to the batch's `Prior` and `Page` needs.
     answers: BTreeMap<Need, Vec<Row>>,
-    before: BTreeMap<Address, Known>,
+    before: HashMap<Address, Known>,
     appended: BTreeMap<&'static str, (&'static Table, Vec<Row>)>,
     needs: RefCell<BTreeSet<Need>>,
 }
@@ -277,7 +295,9 @@ impl State {
     /// The batch's writes, at most one a row, tables in the order of their names.
     pub fn take_writes(&mut self) -> Writes {
         let mut writes: BTreeMap<(&str, &str), (&'static Table, Vec<Change>)> = BTreeMap::new();
-        for (address, before) in std::mem::take(&mut self.before) {
+        let mut changed: Vec<_> = self.before.drain().collect();
+        changed.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        for (address, before) in changed {
             let after = self.get(&address).flatten();
             let change = match (before, after) {
                 (None, None) => continue,

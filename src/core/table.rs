@@ -18,7 +18,7 @@ pub enum Type {
 }
 
 /// A cell. `Time` holds microseconds since the epoch; `Json` a serialized document.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Value {
     /// SQL null.
     Null,

@@ -26,14 +26,14 @@ pub struct Event {
 impl Event {
     /// In binary mode: the attributes are headers.
     pub fn binary(&self, partitions: i32) -> Message {
-        let mut headers = vec![("content-type".into(), Some(b"application/json".to_vec()))];
-        headers.extend(self.attributes().map(|(name, value)| (format!("ce_{name}").into(), Some(value.into_bytes()))));
+        let mut headers = Headers::from_iter([("content-type", Some("application/json"))]);
+        headers.extend(self.attributes().map(|(name, value)| (format!("ce_{name}"), Some(value))));
         self.message(partitions, headers, self.data.to_string())
     }
 
     /// In structured mode: the attributes stand around the data.
     pub fn structured(&self, partitions: i32) -> Message {
-        let headers = vec![("content-type".into(), Some(b"application/cloudevents+json".to_vec()))];
+        let headers = Headers::from_iter([("content-type", Some("application/cloudevents+json"))]);
         let mut envelope: Map<String, Json> =
             self.attributes().map(|(name, value)| (name.to_owned(), value.into())).collect();
         envelope.insert("data".to_owned(), self.data.clone());
@@ -71,10 +71,7 @@ pub struct Opened {
 /// Reads a record; `None` if it is not a sound event.
 pub fn open(record: &Record) -> Option<Opened> {
     let key = String::from_utf8(record.key.clone()?).ok()?;
-    let header = |name: &str| {
-        let value = record.headers.iter().find(|(known, _)| known == name)?.1.as_deref()?;
-        String::from_utf8(value.to_vec()).ok()
-    };
+    let header = |name: &str| String::from_utf8(record.headers.get(name)?.to_vec()).ok();
     let body: Json = serde_json::from_slice(record.value.as_deref()?).ok()?;
     if !header("content-type")?.starts_with("application/cloudevents") {
         return Some(Opened { key, id: header("ce_id")?, kind: header("ce_type")?, data: body });

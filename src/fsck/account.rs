@@ -206,7 +206,7 @@ fn identified(case: &Case<'_>, event: &Event, facts: &Facts) -> Fate {
 mod tests {
     use super::*;
     use crate::{
-        core::{catalog::Catalog, decode, record::Record},
+        core::{catalog::Catalog, decode, header::Headers, record::Record},
         shop,
     };
 
@@ -221,14 +221,13 @@ mod tests {
     }
 
     fn arrival(offset: i64, sequence: &str, email: &str) -> Arrival {
-        let header = |name: &str, value: &str| (crate::core::header::name(name), Some(value.as_bytes().to_vec()));
-        let mut headers = vec![
-            header("ce_specversion", "1.0"),
-            header("ce_id", "e"),
-            header("ce_source", "/app"),
-            header("ce_type", "profile.email_changed"),
-        ];
-        headers.extend((!sequence.is_empty()).then(|| header("ce_entityseq", sequence)));
+        let mut headers = Headers::from_iter([
+            ("ce_specversion", Some("1.0")),
+            ("ce_id", Some("e")),
+            ("ce_source", Some("/app")),
+            ("ce_type", Some("profile.email_changed")),
+        ]);
+        headers.extend((!sequence.is_empty()).then_some(("ce_entityseq", Some(sequence))));
         let value = serde_json::json!({ "user_id": "u", "email": email }).to_string().into_bytes();
         let record = Record { offset, timestamp_ms: 0, key: Some(b"u".to_vec()), value: Some(value), headers };
         decode::open(&catalog(), &lane(), record)

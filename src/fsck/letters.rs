@@ -46,8 +46,8 @@ struct Copy<'a> {
 }
 
 fn text<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
-    let found = record.headers.iter().rev().find(|(known, _)| known == name)?;
-    std::str::from_utf8(found.1.as_deref()?).ok()
+    let (_, value) = record.headers.iter().rev().find(|(known, _)| *known == name)?;
+    std::str::from_utf8(value?).ok()
 }
 
 fn copy_of<'a>(topic: &str, record: &'a Record) -> Option<Copy<'a>> {

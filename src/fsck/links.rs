@@ -136,9 +136,9 @@ fn print_of(record: &Record) -> Print {
     };
     part(record.key.as_deref());
     part(record.value.as_deref());
-    for (name, value) in &record.headers {
+    for (name, value) in record.headers.iter() {
         part(Some(name.as_bytes()));
-        part(value.as_deref());
+        part(value);
     }
     let mut print = [0; 16];
     print.copy_from_slice(&hash.finalize()[..16]);
@@ -157,7 +157,7 @@ mod tests {
         let mut links = Links::new(low);
         let places = messages.iter().map(|(number, batch, value)| {
             let value = Some(value.as_bytes().to_vec());
-            let record = Record { offset: 0, timestamp_ms: 0, key: None, value, headers: Vec::new() };
+            let record = Record { offset: 0, timestamp_ms: 0, key: None, value, headers: Default::default() };
             links.take(&from(), *number, Position { batch: *batch, index: 0 }, &record)
         });
         let places = places.collect();

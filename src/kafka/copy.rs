@@ -1,4 +1,4 @@
-//! A record out of the client's memory into ours: one copy a field, whatever stands in it.
+//! A record out of the client's memory into ours: one copy, whatever stands in it.
 //!
 //! Kafka lets a header's name be any bytes; the client panics at one that is not UTF-8. Such a record must
 //! still reach its lane, to be dead-lettered there, and must not end the poll thread.
@@ -9,6 +9,9 @@ use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 
 use crate::core::{header, record::Record};
 
+/// Room for most headers' values, so that memory is asked for once.
+const VALUE_BYTES_USUAL: usize = 24;
+
 /// Stands for a header's name that cannot be read; its value then cannot be reached either.
 const UNREADABLE: &str = "\u{fffd}";
 
@@ -18,18 +21,22 @@ pub(super) fn record_of(message: &BorrowedMessage<'_>) -> Record {
         timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
-        headers: message.headers().map_or_else(Vec::new, headers_of),
+        headers: message.headers().map_or_else(header::Headers::default, headers_of),
     }
 }
 
 fn headers_of<H: Headers>(headers: &H) -> header::Headers {
-    let copy = |at: usize| {
-        let found = headers.try_get(at)?;
-        Some((header::name(found.key), found.value.map(<[u8]>::to_vec)))
-    };
-    // Reading changes nothing in the client, so a panic half-way leaves nothing broken behind.
-    let guarded = |at| catch_unwind(AssertUnwindSafe(|| copy(at))).unwrap_or_else(|_| Some((UNREADABLE.into(), None)));
-    (0..headers.count()).map_while(guarded).collect()
+    let count = headers.count();
+    let mut copy = header::Headers::with_capacity(count, count * VALUE_BYTES_USUAL);
+    for at in 0..count {
+        // Reading changes nothing in the client, so a panic half-way leaves nothing broken behind.
+        match catch_unwind(AssertUnwindSafe(|| headers.try_get(at))) {
+            Ok(Some(found)) => copy.push(header::name(found.key), found.value),
+            Ok(None) => break,
+            Err(_) => copy.push(UNREADABLE, None),
+        }
+    }
+    copy
 }
 
 #[cfg(test)]
@@ -37,6 +44,7 @@ mod tests {
     use rdkafka::message::{Header, Headers, OwnedHeaders};
 
     use super::{UNREADABLE, headers_of};
+    use crate::core::header;
 
     struct OneUnreadable;
 
@@ -53,8 +61,8 @@ mod tests {
 
     #[test]
     fn an_unreadable_name_hides_only_its_own_header() {
-        let readable = ("a".into(), Some(b"x".to_vec()));
-        assert_eq!(headers_of(&OneUnreadable), [readable.clone(), (UNREADABLE.into(), None), readable]);
+        let readable = ("a", Some("x"));
+        assert_eq!(headers_of(&OneUnreadable), header::Headers::from_iter([readable, (UNREADABLE, None), readable]));
     }
 
     #[test]
@@ -62,6 +70,6 @@ mod tests {
         let headers = OwnedHeaders::new()
             .insert(Header { key: "a", value: None::<&str> })
             .insert(Header { key: "a", value: Some("") });
-        assert_eq!(headers_of(&headers), [("a".into(), None), ("a".into(), Some(Vec::new()))]);
+        assert_eq!(headers_of(&headers), header::Headers::from_iter([("a", None), ("a", Some(""))]));
     }
 }

@@ -112,8 +112,8 @@ impl broker::Producer for Producer {
         let headers = message
             .headers
             .iter()
-            .fold(OwnedHeaders::new_with_capacity(message.headers.len()), |headers, (name, value)| {
-                headers.insert(Header { key: name, value: value.as_deref() })
+            .fold(OwnedHeaders::new_with_capacity(message.headers.len()), |headers, (key, value)| {
+                headers.insert(Header { key, value })
             });
         let record = BaseRecord {
             topic: &message.to.topic,

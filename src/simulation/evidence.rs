@@ -53,6 +53,5 @@ impl Evidence {
 /// A header's value as text; none if it is not there.
 #[must_use]
 pub fn header<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
-    let value = record.headers.iter().find(|(known, _)| known == name)?.1.as_deref()?;
-    std::str::from_utf8(value).ok()
+    std::str::from_utf8(record.headers.get(name)?).ok()
 }

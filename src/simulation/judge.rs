@@ -9,7 +9,7 @@ use super::{
 use crate::core::{
     catalog::Catalog,
     fence::{Fence, Position},
-    header::{Name, POSITION, SEQUENCE, TIMELINE},
+    header::{POSITION, SEQUENCE, TIMELINE},
     ledger::{
         DEAD_LETTER, DEBT, DeadLetter, Debt, HELD, Held, JOURNAL, Journal, LINK_IN, LINK_OUT, LinkIn, LinkOut, OUTBOX,
         Outbox, QUARANTINE, Quarantine, SAGA, Saga, WAITING,
@@ -20,7 +20,7 @@ use crate::core::{
 /// The messages of a link by their numbers, each with its place and as it stands first in the topic.
 type Sent<'a> = BTreeMap<i64, (&'a str, &'a Record)>;
 /// Key, value and headers.
-type Content<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, Vec<&'a (Name, Option<Vec<u8>>)>);
+type Content<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, Vec<(&'a str, Option<&'a [u8]>)>);
 
 /// What is not at rest yet, if anything.
 pub(super) fn unrest(world: &World) -> Option<String> {
@@ -193,8 +193,7 @@ fn links(evidence: &Evidence) -> Vec<String> {
 /// What a record says. `again`: but for where and in which timeline its sender stood, and for when: what a timer causes
 /// is as old as the timer, and a timer that is set again is due later.
 pub(super) fn content(record: &Record, again: bool) -> Content<'_> {
-    let headers =
-        record.headers.iter().filter(|(name, _)| !again || ![POSITION, TIMELINE, "ce_time"].contains(&&**name));
+    let headers = record.headers.iter().filter(|(name, _)| !again || ![POSITION, TIMELINE, "ce_time"].contains(name));
     (record.key.as_deref(), record.value.as_deref(), headers.collect())
 }
 

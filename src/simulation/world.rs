@@ -326,10 +326,7 @@ fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
 fn describe(message: &Message) -> String {
     let text =
         |bytes: Option<&[u8]>| bytes.map_or_else(String::new, |bytes| String::from_utf8_lossy(bytes).into_owned());
-    let header = |name: &str| {
-        let found = message.headers.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.as_deref());
-        text(found)
-    };
+    let header = |name: &str| text(message.headers.get(name));
     let sequence = message.link_sequence.map_or_else(|| header("ce_entityseq"), |number| format!("link {number}"));
     format!("{} {} {sequence} id {}", text(message.key.as_deref()), header("ce_type"), header("ce_id"))
 }

@@ -278,7 +278,7 @@ mod tests {
             timestamp_ms: None,
             key: None,
             value: Some(vec![0; 100]),
-            headers: Vec::new(),
+            headers: Default::default(),
         }
     }
 

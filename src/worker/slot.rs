@@ -263,7 +263,7 @@ mod tests {
     }
 
     fn record(slot: &Slot, offset: i64) -> Input {
-        slot.lane.open(Record { offset, timestamp_ms: 0, key: None, value: None, headers: Vec::new() })
+        slot.lane.open(Record { offset, timestamp_ms: 0, key: None, value: None, headers: Default::default() })
     }
 
     fn timer(due: i64) -> Input {

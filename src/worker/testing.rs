@@ -69,6 +69,6 @@ pub(super) fn message(batch: i64) -> Message {
         timestamp_ms: None,
         key: None,
         value: None,
-        headers: Vec::new(),
+        headers: Default::default(),
     }
 }

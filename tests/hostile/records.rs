@@ -92,7 +92,7 @@ pub fn record(dice: &mut Dice) -> (&'static str, Record) {
     attributes.extend(dice.one_in(4).then(|| ("time", time.to_owned())));
     let numbers = ["1", "2", "3", "9223372036854775807", "9223372036854775808", "0", "-1", "1e3", " 1"];
     attributes.extend(dice.one_in(2).then(|| ("entityseq", dice.of_these(&numbers).to_owned())));
-    let mut headers = Vec::new();
+    let mut headers: Vec<(header::Name, Option<Vec<u8>>)> = Vec::new();
     let mut value = if dice.one_in(3) {
         headers.push(("content-type".into(), Some(b"application/cloudevents+json; charset=utf-8".to_vec())));
         let mut envelope = serde_json::Map::new();
@@ -122,10 +122,11 @@ pub fn record(dice: &mut Dice) -> (&'static str, Record) {
     break_headers(dice, &mut headers);
     let key = (!dice.one_in(50)).then_some(key);
     let value = (!dice.one_in(50)).then_some(value);
+    let headers = headers.into_iter().collect();
     (topic, Record { offset: 0, timestamp_ms: 1_767_225_600_000, key, value, headers })
 }
 
-fn break_headers(dice: &mut Dice, headers: &mut header::Headers) {
+fn break_headers(dice: &mut Dice, headers: &mut Vec<(header::Name, Option<Vec<u8>>)>) {
     if dice.one_in(4) {
         let at = dice.below(headers.len());
         if let Some(bytes) = headers.get_mut(at).and_then(|header| header.1.as_mut()) {
@@ -221,11 +222,11 @@ pub fn kept(dice: &mut Dice) -> Result<(), String> {
 
 /// A record as a regression keeps it.
 fn written(lane: &LaneId, record: &Record) -> String {
-    let hex = |bytes: &Option<Vec<u8>>| {
-        bytes.as_ref().map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    let hex = |bytes: Option<&[u8]>| {
+        bytes.map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
     };
     let headers: Vec<Json> = record.headers.iter().take(100).map(|(name, value)| json!([name, hex(value)])).collect();
-    let record = json!({"topic": lane.topic, "partition": lane.partition, "key": hex(&record.key), "value": hex(&record.value), "headers": headers});
+    let record = json!({"topic": lane.topic, "partition": lane.partition, "key": hex(record.key.as_deref()), "value": hex(record.value.as_deref()), "headers": headers});
     format!("{record:#}")
 }
 

@@ -67,7 +67,7 @@ pub fn message(to: &LaneId, value: impl Into<Vec<u8>>) -> Message {
         timestamp_ms: None,
         key: None,
         value: Some(value.into()),
-        headers: Vec::new(),
+        headers: Default::default(),
     }
 }
 

@@ -59,7 +59,7 @@ fn what_cannot_stand_in_a_key_takes_no_place() {
     for source in ["/a\0b".to_owned(), "s".repeat(300)] {
         world.append("strict", unreadable("a", &source, 5));
         let mut untimely = unreadable("a", &source, 6);
-        untimely.headers.push(("ce_time".into(), Some(b"noon".to_vec())));
+        untimely.headers.write("ce_time", "noon");
         world.append("strict", untimely);
     }
     world.run();

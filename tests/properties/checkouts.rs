@@ -68,8 +68,8 @@ fn turns() -> impl Strategy<Value = Turn> {
 
 fn named(key: &str, id: &str, kind: &str, data: &Json) -> Record {
     let mut record = record(key, "/outside", None, kind, data);
-    record.headers.retain(|(name, _)| name != "ce_id");
-    record.headers.push(("ce_id".into(), Some(id.as_bytes().to_vec())));
+    record.headers = record.headers.kept(usize::MAX, |name| name != "ce_id");
+    record.headers.write("ce_id", id);
     record
 }
 
@@ -88,7 +88,7 @@ fn answer(world: &mut World, orders: &[Order], read: &mut usize) -> bool {
         let gateway = orders[purchase_number(&key)].gateway;
         let money =
             json!({ "payment_id": key, "amount_minor": data["amount_minor"], "currency": "EUR", "provider_ref": "r" });
-        let refund = message.headers.iter().any(|(_, value)| value.as_deref() == Some(b"payment.refund_requested"));
+        let refund = message.headers.get("ce_type") == Some(b"payment.refund_requested");
         let reply = match (refund, gateway) {
             (true, _) => named(&key, "refund", "payment.refunded", &money),
             (false, Gateway::Captures) => named(&key, "capture", "payment.captured", &money),

@@ -54,9 +54,8 @@ fn held(world: &mut World) -> Vec<i64> {
 
 /// Ids of all messages, after checking that what was sent twice was sent the same.
 fn sent_ids(world: &World) -> Result<BTreeSet<String>, TestCaseError> {
-    let header = |message: &seriatim::core::message::Message, wanted: &str| {
-        let value = message.headers.iter().find(|(name, _)| name == wanted).and_then(|(_, value)| value.clone());
-        String::from_utf8(value.unwrap_or_default()).unwrap()
+    let header = |message: &seriatim::core::message::Message, name| {
+        String::from_utf8(message.headers.get(name).unwrap_or_default().to_vec()).unwrap()
     };
     let mut ids = BTreeSet::new();
     let mut numbers: BTreeMap<_, i64> = BTreeMap::new();

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use seriatim::core::{
     catalog::Catalog,
+    header::Headers,
     ledger,
     limits::Limits,
     record::{LaneId, Record},
@@ -40,16 +41,15 @@ impl Sent {
 
 /// A record of a tally.
 pub fn record(key: &str, source: &str, number: Option<i64>, kind: &str, data: &serde_json::Value) -> Record {
-    let header = |name: &str, value: &str| (seriatim::core::header::name(name), Some(value.as_bytes().to_vec()));
     let id = format!("{key}-{}", number.unwrap_or_default());
-    let mut headers = vec![
-        header("ce_specversion", "1.0"),
-        header("ce_id", &id),
-        header("ce_source", source),
-        header("ce_type", kind),
-        header("ce_time", "2026-01-01T00:00:00Z"),
-    ];
-    headers.extend(number.map(|number| header("ce_entityseq", &number.to_string())));
+    let mut headers = Headers::from_iter([
+        ("ce_specversion", Some("1.0")),
+        ("ce_id", Some(&id)),
+        ("ce_source", Some(source)),
+        ("ce_type", Some(kind)),
+        ("ce_time", Some("2026-01-01T00:00:00Z")),
+    ]);
+    headers.extend(number.map(|number| ("ce_entityseq", Some(number.to_string()))));
     Record {
         offset: 0,
         timestamp_ms: lane_world::BEGIN / 1000,

@@ -155,10 +155,7 @@ fn cell_text(value: &Value) -> String {
 }
 
 fn message_text(message: &Message) -> String {
-    let header = |wanted: &str| {
-        let found = message.headers.iter().find(|(name, _)| name == wanted).and_then(|(_, value)| value.clone());
-        found.map(|value| String::from_utf8_lossy(&value).into_owned())
-    };
+    let header = |name| message.headers.get(name).map(|value| String::from_utf8_lossy(value).into_owned());
     let key = String::from_utf8_lossy(message.key.as_deref().unwrap_or_default()).into_owned();
     let data: Json = serde_json::from_slice(message.value.as_deref().unwrap_or_default()).unwrap_or_default();
     let reason = data.get("reason").and_then(Json::as_str).map(|reason| format!(" {reason}")).unwrap_or_default();

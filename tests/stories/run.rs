@@ -13,6 +13,7 @@ use serde_json::{Map, Value as Json, json};
 use seriatim::{
     core::{
         batch::Outcome,
+        header::Headers,
         lane::{Backlog, Decided},
         limits::Limits,
         link,
@@ -192,18 +193,19 @@ impl Run<'_> {
                 data.insert(name.clone(), serde_json::from_str(value).unwrap_or_else(|_| Json::from(value.as_str())));
             }
         }
-        let header = |name: &str, value: String| (seriatim::core::header::name(name), Some(value.into_bytes()));
-        let mut headers = vec![
-            header("ce_specversion", "1.0".to_owned()),
-            header("ce_id", cell("id").unwrap_or_else(|| format!("e{}", self.ids))),
-            header("ce_source", cell("source").unwrap_or_else(|| "/till".to_owned())),
+        let mut headers = Headers::default();
+        headers.write("ce_specversion", "1.0");
+        headers.write("ce_id", cell("id").unwrap_or_else(|| format!("e{}", self.ids)));
+        headers.write("ce_source", cell("source").unwrap_or_else(|| "/till".to_owned()));
+        let told = [
+            ("type", "ce_type"),
+            ("seq", "ce_entityseq"),
+            ("time", "ce_time"),
+            ("position", "seriatim_position"),
+            ("number", "seriatim_sequence"),
+            ("timeline", "seriatim_timeline"),
         ];
-        headers.extend(cell("type").map(|text| header("ce_type", text)));
-        headers.extend(cell("seq").map(|text| header("ce_entityseq", text)));
-        headers.extend(cell("time").map(|text| header("ce_time", text)));
-        headers.extend(cell("position").map(|text| header("seriatim_position", text)));
-        headers.extend(cell("number").map(|text| header("seriatim_sequence", text)));
-        headers.extend(cell("timeline").map(|text| header("seriatim_timeline", text)));
+        headers.extend(told.into_iter().filter_map(|(name, header)| Some((header, Some(cell(name)?)))));
         let hours_ago: i64 = cell("hours_ago").map_or(Ok(0), |hours| hours.parse()).map_err(|_| "hours".to_owned())?;
         let value = cell("value").unwrap_or_else(|| Json::Object(data).to_string());
         let timestamp_ms = self.world.now() / 1000 - hours_ago * 3_600_000;
@@ -211,7 +213,7 @@ impl Run<'_> {
         let mut record = Record { offset: 0, timestamp_ms, key, value, headers };
         if let Some(history) = cell("history") {
             let digest = self.chain(&record, &history);
-            record.headers.push(header("seriatim_digest", digest));
+            record.headers.write("seriatim_digest", digest);
         }
         Ok((topic, record))
     }
@@ -219,9 +221,9 @@ impl Run<'_> {
     /// The running digest of a link after a message of one of its histories. A history that says nothing of the number
     /// before goes on from one that does; `elsewhere` follows from nothing that is told.
     fn chain(&mut self, record: &Record, history: &str) -> String {
-        let header = |name: &str| {
-            let (_, value) = record.headers.iter().find(|(known, _)| known == name).expect("a header of its link");
-            String::from_utf8(value.clone().unwrap()).unwrap()
+        let header = |name| {
+            let value = record.headers.get(name).expect("a header of its link");
+            String::from_utf8(value.to_vec()).unwrap()
         };
         let link = header("seriatim_position").rsplitn(3, '/').last().unwrap().to_owned();
         let number: i64 = header("seriatim_sequence").parse().unwrap();

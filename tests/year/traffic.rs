@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value as Json, json};
 use seriatim::{
     core::{
+        header::Headers,
         ledger::{QUARANTINE, Quarantine},
         obey::action,
         record::{LaneId, Record},
@@ -187,11 +188,10 @@ impl Traffic {
 
     fn answer_one(&mut self, world: &mut World, request: &Record) {
         let asked: Json = serde_json::from_slice(request.value.as_deref().unwrap()).unwrap();
-        let kind = request.headers.iter().find(|(name, _)| name == "ce_type").and_then(|(_, value)| value.clone());
         let id = asked["payment_id"].as_str().unwrap().to_owned();
         let money =
             json!({ "payment_id": id, "amount_minor": asked["amount_minor"], "currency": "EUR", "provider_ref": "r" });
-        let (kind, data) = match (kind.as_deref(), id.bytes().map(usize::from).sum::<usize>() % 7) {
+        let (kind, data) = match (request.headers.get("ce_type"), id.bytes().map(usize::from).sum::<usize>() % 7) {
             (Some(b"payment.refund_requested"), _) => ("payment.refunded", money),
             (_, 0) => ("payment.declined", json!({ "payment_id": id, "code": "no", "message": "no funds" })),
             (_, 1) => return,
@@ -199,7 +199,8 @@ impl Traffic {
         };
         let mut record = self.record(world, &id, kind, None, &data);
         // One answer for each request, however often it is made.
-        record.headers[1].1 = Some(format!("{kind}-{id}").into_bytes());
+        record.headers = record.headers.kept(usize::MAX, |name| name != "ce_id");
+        record.headers.write("ce_id", format_args!("{kind}-{id}"));
         world.append("payments", record);
     }
 
@@ -217,14 +218,12 @@ impl Traffic {
 
     fn record(&mut self, world: &World, key: &str, kind: &str, number: Option<i64>, data: &Json) -> Record {
         self.sent += 1;
-        let header = |name: &str, value: String| (seriatim::core::header::name(name), Some(value.into_bytes()));
-        let mut headers = vec![
-            header("ce_specversion", "1.0".to_owned()),
-            header("ce_id", format!("e{}", self.sent)),
-            header("ce_source", "/till".to_owned()),
-            header("ce_type", kind.to_owned()),
-        ];
-        headers.extend(number.map(|number| header("ce_entityseq", number.to_string())));
+        let mut headers = Headers::default();
+        headers.write("ce_specversion", "1.0");
+        headers.write("ce_id", format_args!("e{}", self.sent));
+        headers.write("ce_source", "/till");
+        headers.write("ce_type", kind);
+        headers.extend(number.map(|number| ("ce_entityseq", Some(number.to_string()))));
         let (key, value) = (Some(key.as_bytes().to_vec()), Some(data.to_string().into_bytes()));
         Record { offset: 0, timestamp_ms: world.now() / 1000, key, value, headers }
     }
