@@ -39,10 +39,7 @@ fn placed(purchase: &str, sku: &str) -> Record {
         timestamp_ms: lane_world::BEGIN / 1000,
         key: Some(purchase.as_bytes().to_vec()),
         value: Some(data.to_string().into_bytes()),
-        headers: headers
-            .iter()
-            .map(|(name, text)| (format!("ce_{name}"), Some(text)))
-            .collect(),
+        headers: headers.iter().map(|(name, text)| (format!("ce_{name}"), Some(text))).collect(),
     }
 }
 

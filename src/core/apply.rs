@@ -46,12 +46,10 @@ impl Lane {
         let Some(at) = address.table.version else { return self.state.set(address, cells) };
         let mut row = cells.expect("a run that deletes its main row is not kept");
         let known = self.state.get(&address).flatten();
-        // The runtime's columns are put in once a batch, from the head.
-        let runtime = known.map(|row| row[at..].to_vec());
+        let partition = known.map_or_else(|| Value::Int(self.id.partition.into()), |row| row[at + 1].clone());
         row.truncate(at);
-        row.extend(runtime.unwrap_or_else(|| {
-            vec![Value::Int(0), Value::Int(self.id.partition.into()), Value::Text("{}".to_owned())]
-        }));
+        // Version and marks are put in once a batch, from the head.
+        row.extend([Value::Null, partition, Value::Null]);
         self.state.set(address, Some(row));
         let head = self.batch.heads.get_mut(entity_id).expect("the head is loaded before its entity is changed");
         head.exists = true;

@@ -147,7 +147,7 @@ pub(super) struct Batch {
     pub(super) links: BTreeMap<LaneId, (i64, Digest)>,
     /// The cause that sends just now, and how many messages it has sent of a type to a key: part of their ids. A cause
     /// sends all that it does before the next one does anything.
-    pub(super) ordinals: (String, BTreeMap<(&'static str, String), u64>),
+    pub(super) ordinals: (String, HashMap<(&'static str, String), u64>),
 }
 
 impl Batch {

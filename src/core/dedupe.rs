@@ -287,15 +287,18 @@ impl Lane {
         let main = self.kind().main();
         let at = main.version.expect("a main table has the runtime's columns");
         let name = self.kind().name();
+        let mut text = Vec::new();
         for (entity_id, head) in std::mem::take(&mut self.batch.heads) {
             if !head.changed {
                 continue;
             }
-            let marks = serde_json::to_string(&head.marks).expect("marks are plain maps and numbers");
+            text.clear();
+            serde_json::to_writer(&mut text, &head.marks).expect("marks are plain maps and numbers");
+            let marks = || Value::text(str::from_utf8(&text).expect("JSON is UTF-8"));
             let address = Address::new(main, vec![Value::text(&entity_id)]);
             let exists = self.state.change(&address, |row| {
                 row[at] = Value::Int(head.version);
-                row[at + 2] = Value::text(&marks);
+                row[at + 2] = marks();
             });
             if !head.strayed {
                 continue;
@@ -305,7 +308,7 @@ impl Lane {
                 Some(Some(_)) if exists => self.state.set(stray, None),
                 // Without numbers nothing would be kept but that the entity was heard of: ids are known elsewhere.
                 Some(_) if !exists && head.marks.have_numbers() => {
-                    self.state.set(stray, Some(vec![Value::text(name), Value::text(&entity_id), Value::Text(marks)]));
+                    self.state.set(stray, Some(vec![Value::text(name), Value::text(&entity_id), marks()]));
                 }
                 _ => {}
             }

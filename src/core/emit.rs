@@ -285,8 +285,12 @@ pub(super) fn rfc3339(micros: i64) -> String {
 
 /// Bytes as hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
     let mut text = String::with_capacity(2 * bytes.len());
-    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+    push_hex(&mut text, bytes);
     text
+}
+
+pub(super) fn push_hex(text: &mut String, bytes: &[u8]) {
+    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
+    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
 }

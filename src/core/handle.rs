@@ -314,9 +314,12 @@ impl Lane {
                 return Err(Failure::Poison(format!("handler deleted the main row of {}", table.name)));
             }
         }
-        let main = Address::new(self.kind().main(), vec![id]);
-        let exists = run.changes.contains_key(&main) || matches!(self.state.get(&main), Some(Some(_)));
-        if is_event && matches!(run.verdict, Verdict::Applied) && !exists {
+        let main = self.kind().main();
+        let exists = || {
+            run.changes.keys().any(|address| std::ptr::eq(address.table, main))
+                || matches!(self.state.get(&Address::new(main, vec![id])), Some(Some(_)))
+        };
+        if is_event && matches!(run.verdict, Verdict::Applied) && !exists() {
             return Err(Failure::Poison("handler applied an event and left no main row".to_owned()));
         }
         Ok(())

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{emit::hex, event::Digest};
+use super::{
+    emit::{hex, push_hex},
+    event::Digest,
+};
 
 /// Stands for "this source is not sequenced".
 const UNSEQUENCED: i64 = -1;
@@ -141,7 +144,7 @@ impl Marks {
         } else {
             digits.push_str(&HOLE.repeat(holes));
         }
-        digits.push_str(&hex(&digest[..DIGEST_DIGITS / 2]));
+        push_hex(digits, &digest[..DIGEST_DIGITS / 2]);
         let over = (digits.len() / DIGEST_DIGITS).saturating_sub(kept);
         digits.drain(..over * DIGEST_DIGITS);
         *first = first.saturating_add(i64::try_from(over).unwrap_or(i64::MAX));

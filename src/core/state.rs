@@ -298,16 +298,18 @@ impl State {
         let mut changed: Vec<_> = self.before.drain().collect();
         changed.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         for (address, before) in changed {
-            let after = self.get(&address).flatten();
+            // What passes is not asked for again, so it need not be copied.
+            let passing = self.passing.remove(&address).flatten();
+            let after = passing.or_else(|| self.shared(&address).flatten().cloned());
             let change = match (before, after) {
                 (None, None) => continue,
-                (None, Some(row)) => Change::Insert(row.clone()),
+                (None, Some(row)) => Change::Insert(Arc::unwrap_or_clone(row)),
                 (Some(_), None) => Change::Delete(address.key),
                 (Some(before), Some(row)) if *before == *row => continue,
                 (Some(before), Some(row)) => {
                     let version = address.table.version.map(|at| &before[at]);
                     let expected_version = if let Some(Value::Int(version)) = version { Some(*version) } else { None };
-                    Change::Update { row: row.clone(), expected_version }
+                    Change::Update { row, expected_version }
                 }
             };
             let slot = (address.table.schema, address.table.name);

@@ -2,6 +2,8 @@
 //!
 //! The stores derive their SQL from these declarations alone, so a table is described once.
 
+use std::sync::Arc;
+
 /// Type of a column, as the stores must hold it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
@@ -79,7 +81,7 @@ pub enum Change {
     /// The row exists, with the `version` given if its table has one; every other column is set.
     Update {
         /// The whole row as it shall be.
-        row: Row,
+        row: Arc<Row>,
         /// The version that the database must hold now.
         expected_version: Option<i64>,
     },

@@ -10,7 +10,7 @@ use crate::{
     core::{
         fence::LaneRow,
         record::{LaneId, Record},
-        table::{Row, Table},
+        table::{Table, Value},
     },
     memory::MemoryStore,
 };
@@ -30,17 +30,34 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// As the world stands, which goes on.
     pub(super) fn gather(plan: &Plan, world: &World) -> Self {
-        let lanes = world.store.lanes().into_iter().map(|row| (row.lane.clone(), row)).collect();
         let inner = world.inner();
-        let log = inner.log.partitions().map(|(lane, partition)| (lane.clone(), partition.records().to_vec()));
-        let plan = plan.clone();
-        Self { plan, log: log.collect(), lanes, commits: inner.commits.clone(), store: world.store.clone() }
+        let log =
+            inner.log.partitions().map(|(lane, partition)| (lane.clone(), partition.records().to_vec())).collect();
+        Self::new(plan, world, log, inner.commits.clone())
+    }
+
+    /// Takes it from a world that is over.
+    pub(super) fn take(plan: &Plan, world: &World) -> Self {
+        let mut inner = world.inner();
+        let (log, commits) = (inner.log.take_records(), std::mem::take(&mut inner.commits));
+        Self::new(plan, world, log, commits)
+    }
+
+    fn new(plan: &Plan, world: &World, log: BTreeMap<LaneId, Vec<Record>>, commits: Vec<Committed>) -> Self {
+        let lanes = world.store.lanes().into_iter().map(|row| (row.lane.clone(), row)).collect();
+        Self { plan: plan.clone(), log, lanes, commits, store: world.store.clone() }
     }
 
     /// All rows of a table, in key order, as `read` reads them.
-    pub fn rows<T>(&self, table: &Table, read: impl Fn(&Row) -> Option<T>) -> Vec<T> {
-        self.store.rows(table).iter().filter_map(read).collect()
+    pub fn rows<T>(&self, table: &Table, read: impl Fn(&[Value]) -> Option<T>) -> Vec<T> {
+        let mut rows = Vec::new();
+        self.store.find(table, |row| {
+            rows.extend(read(row));
+            None::<()>
+        });
+        rows
     }
 
     /// The store itself, for what reads through a session.

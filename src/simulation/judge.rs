@@ -12,9 +12,10 @@ use crate::core::{
     header::{POSITION, SEQUENCE, TIMELINE},
     ledger::{
         DEAD_LETTER, DEBT, DeadLetter, Debt, HELD, Held, JOURNAL, Journal, LINK_IN, LINK_OUT, LinkIn, LinkOut, OUTBOX,
-        Outbox, QUARANTINE, Quarantine, SAGA, Saga, WAITING,
+        QUARANTINE, Quarantine, SAGA, Saga, WAITING,
     },
     record::{LaneId, Record},
+    table::Value,
 };
 
 /// The messages of a link by their numbers, each with its place and as it stands first in the topic.
@@ -45,14 +46,18 @@ pub(super) fn unrest(world: &World) -> Option<String> {
     if let Some(saga) = store.find(&SAGA, |row| Saga::read(row).filter(|saga| open.contains(&&*saga.status))) {
         return Some(format!("saga {} is {}", saga.saga_id, saga.status));
     }
+    // Asked again and again: messages are told by their keys alone.
     let unsent = store.find(&OUTBOX, |row| {
-        let row = Outbox::read(row)?;
-        let lane = LaneId { topic: row.topic.clone(), partition: i32::try_from(row.partition).unwrap_or(-1) };
-        let relayed = lanes.get(&lane).map(|row| row.relayed);
-        (relayed < Some(Position { batch: row.batch, index: row.idx })).then_some(row)
+        let [Value::Text(topic), Value::Int(partition), Value::Int(batch), Value::Int(index), ..] = row else {
+            return None;
+        };
+        let of_lane = lanes.iter().find(|(lane, _)| lane.topic == *topic && i64::from(lane.partition) == *partition);
+        let relayed = of_lane.map(|(_, row)| row.relayed);
+        (relayed < Some(Position { batch: *batch, index: *index }))
+            .then(|| format!("{topic}/{partition} has not sent {batch}/{index}"))
     });
-    if let Some(row) = unsent {
-        return Some(format!("{}/{} has not sent {}/{}", row.topic, row.partition, row.batch, row.idx));
+    if unsent.is_some() {
+        return unsent;
     }
     let unwell: Vec<Quarantine> = store.rows(&QUARANTINE).iter().filter_map(|row| Quarantine::read(row)).collect();
     let is_unwell = |debt: &Debt| unwell.iter().any(|row| (&row.kind, &row.entity_id) == (&debt.kind, &debt.entity_id));

@@ -74,6 +74,11 @@ impl Log {
         self.partitions.iter()
     }
 
+    /// Everything that stands in it; nothing does any more.
+    pub(super) fn take_records(&mut self) -> BTreeMap<LaneId, Vec<Record>> {
+        std::mem::take(&mut self.partitions).into_iter().map(|(lane, partition)| (lane, partition.records)).collect()
+    }
+
     /// Writes a message to its partition; nothing, if there is no such partition.
     pub(super) fn append(&mut self, message: &Message, now_ms: i64, gap: i64) -> Option<i64> {
         Some(self.partitions.get_mut(&message.to)?.append(message, now_ms, gap))

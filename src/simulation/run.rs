@@ -127,7 +127,7 @@ async fn play(scenario: &dyn Scenario, plan: &Plan, metrics: &Metrics, traced: b
     }
     let rest = drain(plan, &world, &pending).await;
     stage.over.store(true, Ordering::SeqCst);
-    let evidence = Evidence::gather(plan, &world);
+    let evidence = Evidence::take(plan, &world);
     let mut findings = std::mem::take(&mut world.inner().findings);
     // What lost commits leave behind depends on who believed what was sent of them. It must be seen, and that is all.
     let forked = if plan.loses_what_was_sent() { fork::forked(&evidence) } else { None };

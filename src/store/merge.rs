@@ -100,10 +100,15 @@ pub(crate) fn check_want(table: &'static Table, want: &Want) -> Result<(), Error
 
 /// Checks leading key cells.
 pub(crate) fn check_key<'a>(table: &'static Table, key: &'a [Value]) -> Result<&'a [Value], Error> {
+    has_no_hole(table, key)?;
+    check_cells(table, key)
+}
+
+fn has_no_hole(table: &'static Table, key: &[Value]) -> Result<(), Error> {
     if key.len() > table.key || key.contains(&Value::Null) {
         return Err(Error::Stop(format!("a key of {} with {} cells or with a null", name(table), key.len())));
     }
-    check_cells(table, key)
+    Ok(())
 }
 
 /// Checks a whole row.
@@ -111,7 +116,7 @@ pub(crate) fn check_row<'a>(table: &'static Table, row: &'a [Value]) -> Result<&
     if row.len() != table.columns.len() {
         return Err(Error::Stop(format!("a row of {} with {} cells", name(table), row.len())));
     }
-    check_key(table, &row[..table.key])?;
+    has_no_hole(table, &row[..table.key])?;
     check_cells(table, row)
 }
 

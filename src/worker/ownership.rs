@@ -20,7 +20,8 @@ impl Writer {
             return Ok(());
         }
         let every = self.shared.settings.idle_look;
-        let idle = self.slots.iter().filter(|(_, slot)| slot.looked.elapsed() >= every).map(|(id, _)| id.clone());
+        let now = Instant::now();
+        let idle = self.slots.iter().filter(|(_, slot)| now - slot.looked >= every).map(|(id, _)| id.clone());
         let idle: Vec<LaneId> = idle.collect();
         if idle.is_empty() {
             return Ok(());

@@ -222,9 +222,8 @@ pub fn kept(dice: &mut Dice) -> Result<(), String> {
 
 /// A record as a regression keeps it.
 fn written(lane: &LaneId, record: &Record) -> String {
-    let hex = |bytes: Option<&[u8]>| {
-        bytes.map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
-    };
+    let hex =
+        |bytes: Option<&[u8]>| bytes.map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     let headers: Vec<Json> = record.headers.iter().take(100).map(|(name, value)| json!([name, hex(value)])).collect();
     let record = json!({"topic": lane.topic, "partition": lane.partition, "key": hex(record.key.as_deref()), "value": hex(record.value.as_deref()), "headers": headers});
     format!("{record:#}")

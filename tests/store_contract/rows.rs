@@ -43,10 +43,10 @@ pub async fn updates_and_deletes_reach_the_rows_they_name(database: Database) {
     let row = write(&mut *session, &row, &EVERY, (0..6).map(|n| Change::Insert(plain(n, "old"))).collect()).await;
     let changes = vec![
         Change::Delete(plain(4, "")[..3].to_vec()),
-        Change::Update { row: plain(3, "new"), expected_version: None },
+        Change::Update { row: plain(3, "new").into(), expected_version: None },
         Change::Insert(plain(9, "new")),
         Change::Delete(plain(0, "")[..3].to_vec()),
-        Change::Update { row: plain(1, "new"), expected_version: None },
+        Change::Update { row: plain(1, "new").into(), expected_version: None },
     ];
     write(&mut *session, &row, &EVERY, changes).await;
     let expected = vec![plain(1, "new"), plain(2, "old"), plain(3, "new"), plain(5, "old"), plain(9, "new")];
@@ -145,7 +145,7 @@ pub async fn a_version_that_moved_stops_and_writes_nothing(database: Database) {
     let row = write(&mut *session, &row, &MAIN, vec![main("a", 1, 1), main("b", 1, 1)]).await;
     let update = |id, expected| {
         let Change::Insert(row) = main(id, 7, 2) else { unreachable!() };
-        Change::Update { row, expected_version: expected }
+        Change::Update { row: row.into(), expected_version: expected }
     };
     let answer = session.commit(&[batch(&row, vec![(&MAIN, vec![update("a", Some(1)), update("b", Some(3))])])]).await;
     assert!(matches!(&answer, Err(Error::Stop(said)) if said.contains("trial.main")), "{answer:?}");
@@ -164,7 +164,7 @@ pub async fn a_row_that_is_not_as_told_stops_and_writes_nothing(database: Databa
     let Change::Insert(absent) = main("absent", 1, 1) else { unreachable!() };
     let wrong = [
         vec![main("new", 1, 1), main("a", 1, 1)],
-        vec![main("new", 1, 1), Change::Update { row: absent, expected_version: Some(1) }],
+        vec![main("new", 1, 1), Change::Update { row: absent.into(), expected_version: Some(1) }],
         vec![main("new", 1, 1), Change::Delete(vec![text("absent")])],
         vec![main("new", 1, 1), main("new", 2, 1)],
         vec![main("new", 1, 1), Change::Delete(vec![])],

@@ -42,7 +42,7 @@ pub async fn trimmed_outbox_keeps_what_a_receiver_has_not_passed(database: Datab
     assert_eq!(trim(&database, &mut *session, 100).await, 1);
     assert_eq!(positions(&mut *session).await, needed[1..]);
     let Change::Insert(moved) = link("receivers", 0, 0, 2) else { unreachable!() };
-    write(&mut *session, &taking, &LINK_IN, vec![Change::Update { row: moved, expected_version: None }]).await;
+    write(&mut *session, &taking, &LINK_IN, vec![Change::Update { row: moved.into(), expected_version: None }]).await;
     assert_eq!(trim(&database, &mut *session, 100).await, 1);
     assert_eq!(positions(&mut *session).await, needed[2..], "what no mark has passed, and what is not relayed");
 }
