@@ -1,5 +1,7 @@
 //! Turns a checked run into rows: the entity's own, its saga's, its timers, its debts, its messages.
 
+use std::borrow::Cow;
+
 use super::{
     batch::AlarmKind,
     effect::Effect,
@@ -19,8 +21,8 @@ pub(super) const FORGET: &str = "forget";
 
 impl Lane {
     /// Keeps all that a run wants.
-    pub(super) fn apply(&mut self, entity_id: &str, run: Run, origin: Origin) {
-        let origin = &Origin { correlation: run.correlation.or(origin.correlation), ..origin };
+    pub(super) fn apply(&mut self, entity_id: &str, run: Run, origin: Origin<'_>) {
+        let origin = &Origin { correlation: run.correlation.map(Cow::Owned).or(origin.correlation), ..origin };
         for (address, cells) in run.changes {
             self.apply_row(entity_id, address, cells);
         }
@@ -136,7 +138,7 @@ impl Lane {
         self.state.set(address, Some(row));
     }
 
-    fn apply_effect(&mut self, entity_id: &str, effect: Effect, origin: &Origin) {
+    fn apply_effect(&mut self, entity_id: &str, effect: Effect, origin: &Origin<'_>) {
         match effect {
             Effect::Wake { name, after } => {
                 let after = micros(after);

@@ -2,6 +2,8 @@
 //! twice says the same twice: its id, its time, its bytes. Its partition and its number on the link are
 //! chosen here, with the commit, not when it is sent.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
@@ -33,40 +35,40 @@ const HEADER_BYTES_USUAL: usize = 512;
 
 /// What a message or timer comes from.
 #[derive(Clone, Debug)]
-pub(super) struct Origin {
+pub(super) struct Origin<'a> {
     /// The same on every replay, and no other cause's.
     pub(super) cause: String,
     /// `ce_causationid`.
-    pub(super) causation: String,
+    pub(super) causation: Cow<'a, str>,
     /// `ce_correlationid`.
-    pub(super) correlation: Option<String>,
+    pub(super) correlation: Option<Cow<'a, str>>,
     /// `ce_time`, microseconds since the epoch.
     pub(super) time: i64,
     /// The cause's trace context, passed on with what it sends.
-    pub(super) trace: Vec<(&'static str, String)>,
+    pub(super) trace: &'a [(&'static str, String)],
 }
 
-impl Origin {
-    pub(super) fn of_event(lane: &Lane, arrival: &Arrival, event: &Event) -> Self {
-        let saga = event.saga.as_ref().map(|saga| saga.id.clone());
-        let own_saga = || lane.saga_name.map(|_| event.entity_id.clone());
+impl<'a> Origin<'a> {
+    pub(super) fn of_event(lane: &Lane, arrival: &Arrival, event: &'a Event) -> Self {
+        let saga = event.saga.as_ref().map(|saga| saga.id.as_str());
+        let own_saga = || lane.saga_name.map(|_| event.entity_id.as_str());
         Self {
             cause: format!("{}/{}/{}/{}", lane.id.topic, lane.incarnation, lane.id.partition, arrival.record.offset),
-            causation: event.id.clone(),
-            correlation: saga.or_else(own_saga).or_else(|| event.correlation.clone()),
+            causation: Cow::Borrowed(&event.id),
+            correlation: saga.or_else(own_saga).or(event.correlation.as_deref()).map(Cow::Borrowed),
             time: event.time,
-            trace: event.trace.clone(),
+            trace: &event.trace,
         }
     }
 
-    pub(super) fn of_timer(lane: &Lane, entity_id: &str, name: &str, time: i64) -> Self {
+    pub(super) fn of_timer(lane: &Lane, entity_id: &'a str, name: &str, time: i64) -> Self {
         let cause = format!("{}/{entity_id}/timer/{name}", lane.kind().name());
         Self {
-            causation: id_of(&[&cause]),
-            correlation: lane.saga_name.map(|_| entity_id.to_owned()),
+            causation: Cow::Owned(id_of(&[&cause])),
+            correlation: lane.saga_name.map(|_| Cow::Borrowed(entity_id)),
             cause,
             time,
-            trace: Vec::new(),
+            trace: &[],
         }
     }
 }
@@ -87,7 +89,8 @@ impl Lane {
     pub(super) fn draft(&self, effect: &mut Effect) -> Result<Draft, Failure> {
         match effect {
             Effect::Send { topic, key, message_type, data } => {
-                self.draft_message(self.catalog.topic(topic), key, message_type, std::mem::take(data), None)
+                let (key, data) = (std::mem::take(key), std::mem::take(data));
+                self.draft_message(self.catalog.topic(topic), key, message_type, data, None)
             }
             Effect::Reply { asker, message_type, data } => {
                 let reference: SagaRef = serde_json::from_str(asker)
@@ -96,7 +99,7 @@ impl Lane {
                     Failure::Poison(format!("saga {} is not known to this release", reference.definition))
                 })?;
                 let (topic, key) = (self.catalog.topic(definition.topic), reference.id.clone());
-                self.draft_message(topic, &key, message_type, std::mem::take(data), Some(&reference))
+                self.draft_message(topic, key, message_type, std::mem::take(data), Some(&reference))
             }
             Effect::Wake { .. }
             | Effect::BeginSaga { .. }
@@ -112,13 +115,13 @@ impl Lane {
         let Action::Send { topic, key, message_type, data, reference } = action else {
             return Err(Failure::Poison("no message".to_owned()));
         };
-        self.draft_message(self.catalog.topic(topic), key, message_type, data.clone(), Some(reference))
+        self.draft_message(self.catalog.topic(topic), key.clone(), message_type, data.clone(), Some(reference))
     }
 
     fn draft_message(
         &self,
         topic: String,
-        key: &str,
+        key: String,
         message_type: &'static str,
         data: Json,
         saga: Option<&SagaRef>,
@@ -134,7 +137,7 @@ impl Lane {
         }
         if let Some(saga) = saga {
             if let Some(kind) = self.catalog.at(&topic) {
-                data.insert(kind.key_field().to_owned(), Json::from(key));
+                data.insert(kind.key_field().to_owned(), Json::from(key.as_str()));
             }
             data.insert("saga".to_owned(), saga.to_json());
         }
@@ -143,11 +146,11 @@ impl Lane {
         if value.len() > self.limits.message_bytes_max {
             return Err(Failure::Poison(format!("message {message_type}: {} bytes are too large", value.len())));
         }
-        Ok(Draft { topic, key: key.to_owned(), message_type, value, saga: saga.map(|saga| saga.id.clone()) })
+        Ok(Draft { topic, key, message_type, value, saga: saga.map(|saga| saga.id.clone()) })
     }
 
     /// Gives a draft its place, its number and its headers.
-    pub(super) fn emit(&mut self, entity_id: &str, draft: Draft, origin: &Origin) {
+    pub(super) fn emit(&mut self, entity_id: &str, draft: Draft, origin: &Origin<'_>) {
         let Draft { topic, key, message_type, value, saga } = draft;
         let count = self.catalog.partitions_of(&topic).expect("a draft's topic has a partition count");
         let to = LaneId { partition: partition_of(key.as_bytes(), count), topic };
@@ -170,7 +173,7 @@ impl Lane {
         headers.write("ce_time", rfc3339(origin.time));
         headers.push("content-type", Some(b"application/json"));
         headers.push("ce_causationid", Some(origin.causation.as_bytes()));
-        if let Some(correlation) = saga.as_ref().or(origin.correlation.as_ref()) {
+        if let Some(correlation) = saga.as_deref().or(origin.correlation.as_deref()) {
             headers.push("ce_correlationid", Some(correlation.as_bytes()));
         }
         if self.catalog.is_sequenced(&to.topic) == Some(true) {

@@ -4,10 +4,9 @@
 
 use std::{borrow::Cow, fmt, io::Write as _};
 
-use serde::{Serialize, Serializer as _};
 use serde_json::Value as Json;
 
-use super::emit::hex;
+use super::emit::push_hex;
 
 /// Names the place of a message among those of its lane: `<topic>/<partition>/<batch>/<index>`.
 pub const POSITION: &str = "seriatim_position";
@@ -28,6 +27,8 @@ pub type Name = Cow<'static, str>;
 pub struct Headers {
     list: Vec<Header>,
     values: Vec<u8>,
+    /// Bytes of all names.
+    names: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,19 +43,24 @@ impl Headers {
     /// None yet, with room for so many and for so many bytes of values.
     #[must_use]
     pub fn with_capacity(count: usize, bytes: usize) -> Self {
-        Self { list: Vec::with_capacity(count), values: Vec::with_capacity(bytes) }
+        Self { list: Vec::with_capacity(count), values: Vec::with_capacity(bytes), names: 0 }
     }
 
     /// Adds one at the end.
     pub fn push(&mut self, name: impl Into<Name>, value: Option<&[u8]>) {
         self.values.extend_from_slice(value.unwrap_or_default());
-        self.list.push(Header { name: name.into(), end: self.values.len(), is_absent: value.is_none() });
+        self.end(name.into(), value.is_none());
     }
 
     /// Adds one whose value is a text as it is shown.
     pub fn write(&mut self, name: &'static str, value: impl fmt::Display) {
         write!(self.values, "{value}").expect("memory takes what is written");
-        self.list.push(Header { name: Name::Borrowed(name), end: self.values.len(), is_absent: false });
+        self.end(Name::Borrowed(name), false);
+    }
+
+    fn end(&mut self, name: Name, is_absent: bool) {
+        self.names += name.len();
+        self.list.push(Header { name, end: self.values.len(), is_absent });
     }
 
     /// The value of the first one of this name, if there is one and it has a value.
@@ -87,7 +93,7 @@ impl Headers {
     /// Bytes of all names and values.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.values.len() + self.list.iter().map(|header| header.name.len()).sum::<usize>()
+        self.names + self.values.len()
     }
 
     /// Those whose names are to be kept, the first `count` of them.
@@ -143,34 +149,44 @@ pub fn name(text: &str) -> Name {
     KNOWN.into_iter().find(|known| *known == text).map_or_else(|| Cow::Owned(text.to_owned()), Cow::Borrowed)
 }
 
-/// A value as it stands in the text.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Kept<'a> {
-    Absent,
-    Text(&'a str),
-    Bytes { hex: String },
-}
-
 /// Room for most messages' headers, so that memory is asked for once.
 const TEXT_BYTES_USUAL: usize = 768;
 
 /// The text that keeps headers.
 #[must_use]
 pub fn to_text(headers: &Headers) -> String {
-    let list = headers.iter().map(|(name, value)| {
-        let value = match value.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
-            None => Kept::Absent,
-            // PostgreSQL's text cannot hold NUL, so such text goes the way of other bytes.
-            Some((_, Ok(text))) if !text.contains('\0') => Kept::Text(text),
-            Some((bytes, _)) => Kept::Bytes { hex: hex(bytes) },
-        };
+    let mut text = String::with_capacity(TEXT_BYTES_USUAL);
+    for (name, value) in headers.iter() {
+        text.push(if text.is_empty() { '[' } else { ',' });
         let name = if name.contains('\0') { name.replace('\0', "\u{fffd}").into() } else { Cow::Borrowed(name) };
-        (name, value)
-    });
-    let mut text = Vec::with_capacity(TEXT_BYTES_USUAL);
-    serde_json::Serializer::new(&mut text).collect_seq(list).expect("names and values are plain texts");
-    String::from_utf8(text).expect("JSON is UTF-8")
+        text.push('[');
+        push_string(&mut text, &name);
+        text.push(',');
+        match value.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
+            None => text.push_str("null"),
+            // PostgreSQL's text cannot hold NUL, so such text goes the way of other bytes.
+            Some((_, Ok(value))) if !value.contains('\0') => push_string(&mut text, value),
+            Some((bytes, _)) => {
+                text.push_str("{\"hex\":\"");
+                push_hex(&mut text, bytes);
+                text.push_str("\"}");
+            }
+        }
+        text.push(']');
+    }
+    text.push_str(if text.is_empty() { "[]" } else { "]" });
+    text
+}
+
+/// A string of JSON. Few names and values hold what must be escaped.
+fn push_string(text: &mut String, value: &str) {
+    if value.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        text.push_str(&Json::from(value).to_string());
+    } else {
+        text.push('"');
+        text.push_str(value);
+        text.push('"');
+    }
 }
 
 /// Headers out of their text; what does not fit is left out.

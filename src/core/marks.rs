@@ -136,6 +136,10 @@ impl Marks {
     /// Keeps the digest of a number, and those of the `kept` last numbers. Numbers that passed without a
     /// digest leave a hole.
     pub fn keep_digest(&mut self, source: &str, number: i64, digest: &Digest, kept: usize) {
+        if kept == 0 {
+            self.digests.remove(source);
+            return;
+        }
         let (first, digits) = self.digests.entry(source.to_owned()).or_insert_with(|| (number, String::new()));
         let after = first.saturating_add(i64::try_from(digits.len() / DIGEST_DIGITS).unwrap_or(i64::MAX));
         let holes = usize::try_from(number.saturating_sub(after)).unwrap_or(0);
@@ -144,10 +148,10 @@ impl Marks {
         } else {
             digits.push_str(&HOLE.repeat(holes));
         }
-        push_hex(digits, &digest[..DIGEST_DIGITS / 2]);
-        let over = (digits.len() / DIGEST_DIGITS).saturating_sub(kept);
+        let over = (digits.len() / DIGEST_DIGITS + 1).saturating_sub(kept);
         digits.drain(..over * DIGEST_DIGITS);
         *first = first.saturating_add(i64::try_from(over).unwrap_or(i64::MAX));
+        push_hex(digits, &digest[..DIGEST_DIGITS / 2]);
     }
 
     /// Whether `number` had this digest; `None` if it is not kept.

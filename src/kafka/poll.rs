@@ -229,6 +229,7 @@ impl Poller {
     /// Moves records from a lane's queue into its inbox.
     fn fill(&self, lane: &LaneId, queue: &PartitionQueue<Context>) -> Turn {
         let context = self.client.context();
+        let now = Instant::now();
         for _ in 0..TURN_MAX {
             {
                 let mut lanes = context.lanes();
@@ -238,7 +239,7 @@ impl Poller {
                 }
             }
             match queue.poll(Duration::ZERO) {
-                Some(Ok(message)) => self.accept(&message),
+                Some(Ok(message)) => self.accept(&message, now),
                 Some(Err(error)) => match error.rdkafka_error_code() {
                     Some(RDKafkaErrorCode::AutoOffsetReset) => {
                         return Turn::Ended("the offset to read from is not in the partition".to_owned());
@@ -262,7 +263,7 @@ impl Poller {
     }
 
     /// Puts a record into its lane's inbox.
-    fn accept(&self, message: &BorrowedMessage<'_>) {
+    fn accept(&self, message: &BorrowedMessage<'_>, now: Instant) {
         let context = self.client.context();
         if context.has_failed() {
             return;
@@ -277,7 +278,7 @@ impl Poller {
             return;
         }
         opening.next = message.offset() + 1;
-        opening.watch.delivered(Instant::now());
+        opening.watch.delivered(now);
         opening.inbox.push(record_of(message));
     }
 

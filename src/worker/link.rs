@@ -32,8 +32,8 @@ pub(super) struct Link {
 /// A message under way.
 #[derive(Debug)]
 pub(super) struct Flight {
-    pub(super) lane: LaneId,
-    pub(super) to: LaneId,
+    /// The sending lane, and where to: shared by all that are sent in one go.
+    pub(super) route: Arc<(LaneId, LaneId)>,
     pub(super) position: Position,
     pub(super) bytes: usize,
     /// Which opening of the lane sent it.
@@ -106,8 +106,8 @@ impl Outgoing {
             return;
         }
         // What was read from the table meanwhile, because it was committed before the order came, is queued already.
-        let queued = self.queued;
-        messages.into_iter().filter(|message| message.position > queued).for_each(|message| self.queue(message));
+        let (queued, now) = (self.queued, Instant::now());
+        messages.into_iter().filter(|message| message.position > queued).for_each(|message| self.queue(message, now));
     }
 
     /// Messages up to here are committed and stand in the table alone.
@@ -125,10 +125,10 @@ impl Outgoing {
         if !messages.is_empty() {
             failpoint::reach(Point::OutboxRead);
         }
-        let before = self.queued;
+        let (before, now) = (self.queued, Instant::now());
         for message in messages {
             if message.position > self.queued {
-                self.queue(message);
+                self.queue(message, now);
             }
         }
         self.advance();
@@ -148,14 +148,17 @@ impl Outgoing {
         self.queued
     }
 
-    fn queue(&mut self, message: Message) {
+    fn queue(&mut self, message: Message, since: Instant) {
         self.queued = message.position;
         let done = self.acknowledged.remove(&message.position);
         let marked = done || lacks(Safeguard::Acknowledged);
-        self.window.push_back(Queued { position: message.position, done: marked, since: Instant::now() });
+        self.window.push_back(Queued { position: message.position, done: marked, since });
         if !done {
             self.queued_bytes += message.bytes();
-            self.links.entry(message.to.clone()).or_default().queue.push_back(message);
+            match self.links.get_mut(&message.to) {
+                Some(link) => link.queue.push_back(message),
+                None => self.links.entry(message.to.clone()).or_default().queue.push_back(message),
+            }
         }
     }
 

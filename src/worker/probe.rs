@@ -4,6 +4,8 @@
 //! A failed message stops its producer for good, so that nothing passes it. With one message of a link under way
 //! there is nothing that could.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::{
@@ -58,7 +60,8 @@ impl Relay {
         let (position, bytes) = (message.position, message.bytes());
         link.probing = true;
         link.bytes_in_flight += bytes;
-        let flight = Flight { lane: id.clone(), to: to.clone(), position, bytes, opening: *opening, probe: true };
+        let flight =
+            Flight { route: Arc::new((id.clone(), to.clone())), position, bytes, opening: *opening, probe: true };
         self.flights.insert(self.next_tag, flight);
         self.next_tag += 1;
         self.shared.metrics.relay_sent(&to.topic, 1);

@@ -281,9 +281,10 @@ impl Relay {
 
     pub(super) fn take_report(&mut self, report: Report) {
         let Some(flight) = self.flights.remove(&report.tag) else { return };
-        let outgoing = self.lanes.get_mut(&flight.lane).filter(|(opening, _)| *opening == flight.opening);
+        let (lane, to) = &*flight.route;
+        let outgoing = self.lanes.get_mut(lane).filter(|(opening, _)| *opening == flight.opening);
         if let Some((_, outgoing)) = outgoing {
-            outgoing.land(&flight.to, flight.bytes, flight.probe.then_some((flight.position, report.result.is_ok())));
+            outgoing.land(to, flight.bytes, flight.probe.then_some((flight.position, report.result.is_ok())));
             if report.result.is_ok() {
                 outgoing.acknowledge(flight.position);
             }
@@ -291,15 +292,15 @@ impl Relay {
         match report.result {
             Ok(()) => {
                 self.failures = 0;
-                self.refusing.remove(&flight.to);
-                self.shared.metrics.relay_acknowledged(&flight.to.topic, 1);
+                self.refusing.remove(to);
+                self.shared.metrics.relay_acknowledged(&to.topic, 1);
             }
             Err(failure) => {
                 // The first one tells where it fails; those after it go down with the producer.
                 let broken = if flight.probe { &mut self.prober_broken } else { &mut self.broken };
                 if !std::mem::replace(broken, true) {
-                    tracing::warn!(to = %flight.to, error = %failure.error, "a message was not acknowledged");
-                    self.refuse(flight.to);
+                    tracing::warn!(to = %to, error = %failure.error, "a message was not acknowledged");
+                    self.refuse(to.clone());
                 }
             }
         }

@@ -1,6 +1,8 @@
 //! Hands to the producer what may be sent: per destination in order, within the bound on what is under way. Links
 //! whose partitions refuse go by `probe`.
 
+use std::sync::Arc;
+
 use super::{link::Flight, relay::Relay};
 use crate::broker::SendError;
 
@@ -18,6 +20,10 @@ impl Relay {
                     probes.push((id.clone(), to.clone()));
                     continue;
                 }
+                if link.queue.is_empty() {
+                    continue;
+                }
+                let route = Arc::new((id.clone(), to.clone()));
                 while let Some(message) = link.queue.front().filter(|message| message.position <= upto) {
                     let bytes = message.bytes();
                     if link.bytes_in_flight > 0 && link.bytes_in_flight + bytes > link_bytes_max {
@@ -38,8 +44,7 @@ impl Relay {
                         }
                     }
                     let position = message.position;
-                    let flight =
-                        Flight { lane: id.clone(), to: to.clone(), position, bytes, opening: *opening, probe: false };
+                    let flight = Flight { route: Arc::clone(&route), position, bytes, opening: *opening, probe: false };
                     self.flights.insert(self.next_tag, flight);
                     self.next_tag += 1;
                     link.bytes_in_flight += bytes;
