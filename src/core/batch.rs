@@ -110,7 +110,7 @@ pub(super) struct Head {
     /// Its marks may stand in `stray`: it had no row of its own when the batch began.
     pub(super) strayed: bool,
     pub(super) changed: bool,
-    /// Numbers taken in this batch, by source: the journal does not know them yet.
+    /// Numbers taken in this batch, by source, where the journal is to know them and does not yet.
     pub(super) taken: HashMap<(i64, String), Digest>,
 }
 
@@ -131,6 +131,8 @@ pub(super) struct Batch {
     pub(super) next_timer: Option<i64>,
     pub(super) halt: Option<Halt>,
     pub(super) heads: HashMap<String, Head>,
+    /// What became of the marks of entities that have a row, once the batch is decided.
+    pub(super) settled: Vec<(String, Marks)>,
     /// Entities that lack a row: their later events only say what they will need.
     pub(super) stalled: BTreeSet<String>,
     pub(super) journal: i64,

@@ -105,8 +105,12 @@ impl Lane {
                 Novelty::Rejected(Reason::Conflict, "attribute entityseq: was used with other content")
             }
         };
-        if let Some(digest) = self.batch.heads[&event.entity_id].taken.get(&(number, event.source.clone())) {
+        let head = &self.batch.heads[&event.entity_id];
+        if let Some(digest) = head.taken.get(&(number, event.source.clone())) {
             return verdict(*digest == event.digest);
+        }
+        if let Some(same) = head.marks.had_digest(&event.source, number, &event.digest) {
+            return verdict(same);
         }
         let passed = self.passed_address(event, number);
         if self.kind().journaled() {
@@ -123,14 +127,10 @@ impl Lane {
         } else if !self.state.has(&passed) {
             return Novelty::Unclear;
         }
-        let marks = &self.batch.heads[&event.entity_id].marks;
-        if let Some(same) = marks.had_digest(&event.source, number, &event.digest) {
-            return verdict(same);
-        }
         let passed = self.state.get(&passed).flatten().and_then(|row| Passed::read(row)?.digest);
         match passed {
             Some(digest) => verdict(digest == event.digest),
-            None if marks.gave_up(&event.source, number) => {
+            None if head.marks.gave_up(&event.source, number) => {
                 Novelty::Rejected(Reason::SequenceGap, "attribute entityseq: lies in a range that was given up")
             }
             None => Novelty::Rejected(Reason::TooOld, "attribute entityseq: what it said is no longer known"),
@@ -170,10 +170,11 @@ impl Lane {
         if let Some(number) = event.sequence {
             head.marks.take(&event.source, number);
             head.changed = true;
-            if !journaled {
+            if journaled {
+                head.taken.insert((number, event.source.clone()), event.digest);
+            } else {
                 head.marks.keep_digest(&event.source, number, &event.digest, kept);
             }
-            head.taken.insert((number, event.source.clone()), event.digest);
         } else {
             if head.marks.standing(&event.source) == Standing::New {
                 head.marks.take_unsequenced(&event.source);
@@ -249,6 +250,8 @@ impl Lane {
             // It was known when its head was read.
             return !self.batch.stalled.contains(entity_id);
         }
+        // Taken out: should the batch be decided again, they are read from the row.
+        let marks = self.marks.remove(entity_id);
         let main = Address::new(self.kind().main(), vec![Value::text(entity_id)]);
         let stray = || Address::new(&STRAY, vec![Value::text(self.kind().name()), Value::text(entity_id)]);
         let mut known = match self.state.get(&main) {
@@ -260,7 +263,7 @@ impl Lane {
             known &= self.state.has(&saga);
         }
         if known {
-            let head = self.read_head(&main, stray);
+            let head = self.read_head(&main, stray, marks);
             self.batch.heads.insert(entity_id.to_owned(), head);
         }
         if !known {
@@ -269,14 +272,15 @@ impl Lane {
         known && !self.batch.stalled.contains(entity_id)
     }
 
-    fn read_head(&self, main: &Address, stray: impl FnOnce() -> Address) -> Head {
+    fn read_head(&self, main: &Address, stray: impl FnOnce() -> Address, known: Option<Marks>) -> Head {
         let marks = |text: &str| serde_json::from_str::<Marks>(text).expect("marks are read as the runtime wrote them");
         if let Some(Some(row)) = self.state.get(main) {
             let at = main.table.version.expect("a main table has the runtime's columns");
             let (Value::Int(version), Value::Text(text)) = (&row[at], &row[at + 2]) else {
                 panic!("the runtime's columns of {} do not fit", main.table.name)
             };
-            return Head { marks: marks(text), version: *version, exists: true, ..Head::default() };
+            let marks = known.unwrap_or_else(|| marks(text));
+            return Head { marks, version: *version, exists: true, ..Head::default() };
         }
         let stray = self.state.get(&stray()).flatten().and_then(|row| Stray::read(row));
         Head { marks: stray.map(|stray| marks(&stray.marks)).unwrap_or_default(), strayed: true, ..Head::default() }
@@ -284,34 +288,39 @@ impl Lane {
 
     /// Puts the runtime's columns into the main rows of the entities that the batch has moved.
     pub(super) fn settle_heads(&mut self) {
-        let main = self.kind().main();
-        let at = main.version.expect("a main table has the runtime's columns");
-        let name = self.kind().name();
         let mut text = Vec::new();
         for (entity_id, head) in std::mem::take(&mut self.batch.heads) {
-            if !head.changed {
-                continue;
+            if head.changed {
+                self.settle_head(&entity_id, &head, &mut text);
             }
-            text.clear();
-            serde_json::to_writer(&mut text, &head.marks).expect("marks are plain maps and numbers");
-            let marks = || Value::text(str::from_utf8(&text).expect("JSON is UTF-8"));
-            let address = Address::new(main, vec![Value::text(&entity_id)]);
-            let exists = self.state.change(&address, |row| {
-                row[at] = Value::Int(head.version);
-                row[at + 2] = marks();
-            });
-            if !head.strayed {
-                continue;
+            if head.exists {
+                self.batch.settled.push((entity_id, head.marks));
             }
-            let stray = Address::new(&STRAY, vec![Value::text(name), Value::text(&entity_id)]);
-            match self.state.get(&stray) {
-                Some(Some(_)) if exists => self.state.set(stray, None),
-                // Without numbers nothing would be kept but that the entity was heard of: ids are known elsewhere.
-                Some(_) if !exists && head.marks.have_numbers() => {
-                    self.state.set(stray, Some(vec![Value::text(name), Value::text(&entity_id), marks()]));
-                }
-                _ => {}
+        }
+    }
+
+    /// `text` is room to write in.
+    fn settle_head(&mut self, entity_id: &str, head: &Head, text: &mut Vec<u8>) {
+        let (main, name) = (self.kind().main(), self.kind().name());
+        let at = main.version.expect("a main table has the runtime's columns");
+        text.clear();
+        serde_json::to_writer(&mut *text, &head.marks).expect("marks are plain maps and numbers");
+        let marks = || Value::text(str::from_utf8(text).expect("JSON is UTF-8"));
+        let exists = self.state.change(&Address::new(main, vec![Value::text(entity_id)]), |row| {
+            row[at] = Value::Int(head.version);
+            row[at + 2] = marks();
+        });
+        if !head.strayed {
+            return;
+        }
+        let stray = Address::new(&STRAY, vec![Value::text(name), Value::text(entity_id)]);
+        match self.state.get(&stray) {
+            Some(Some(_)) if exists => self.state.set(stray, None),
+            // Without numbers nothing would be kept but that the entity was heard of: ids are known elsewhere.
+            Some(_) if !exists && head.marks.have_numbers() => {
+                self.state.set(stray, Some(vec![Value::text(name), Value::text(entity_id), marks()]));
             }
+            _ => {}
         }
     }
 

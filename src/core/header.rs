@@ -215,6 +215,11 @@ mod tests {
     #[test]
     fn headers_come_back_as_they_were() {
         assert_eq!(from_text(&to_text(&some())), some());
+        let escaped = Headers::from_iter([("\"", Some("a\\b\n\u{7f}é")), ("", Some("\0"))]);
+        assert_eq!(from_text(&to_text(&escaped)), escaped);
+        assert_eq!(to_text(&Headers::default()), "[]");
+        let text = to_text(&Headers::from_iter([("a", Some("x")), ("b", None)]));
+        assert_eq!(text, r#"[["a","x"],["b",null]]"#);
     }
 
     #[test]

@@ -8,6 +8,8 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use foldhash::HashMap;
+
 use super::{
     batch::{Alarm, Batch, Halt, Outcome},
     catalog::Catalog,
@@ -19,6 +21,7 @@ use super::{
     ledger::{HELD, Held, QUARANTINE, Quarantine, WAITING},
     limits::{Limits, MINUTE},
     link::Fork,
+    marks::Marks,
     message::Message,
     quarantine::GAP,
     record::{LaneId, Record},
@@ -115,6 +118,8 @@ pub struct Lane {
     pub(super) limits: Arc<Limits>,
     pub(super) state: State,
     pub(super) batch: Batch,
+    /// Marks as they stand in main rows that are known: they need not be read from their text each time.
+    pub(super) marks: HashMap<String, Marks>,
     last: Option<LastRecord>,
     relayed: Position,
     /// The database's clock, microseconds since the epoch; never runs backwards.
@@ -147,6 +152,7 @@ impl Lane {
             limits,
             state: State::default(),
             batch: Batch::default(),
+            marks: HashMap::default(),
             last: row.last,
             relayed: row.relayed,
             now,
@@ -275,6 +281,9 @@ impl Lane {
         self.relayed = decided.commit.relayed;
         self.drain_condemned = None;
         self.state.age(self.limits.cached_rows_max);
+        if self.marks.len() >= self.limits.cached_rows_max {
+            self.marks.clear();
+        }
     }
 
     /// How far the row in the database says that messages were acknowledged.
@@ -292,6 +301,7 @@ impl Lane {
         self.failures.retain(|(at, _)| self.now - at < MINUTE);
         self.failures.extend(batch.quarantined.iter().map(|is_gap| (self.now, *is_gap)));
         self.held_bytes += batch.held_bytes;
+        self.marks.extend(batch.settled);
         let read = inputs.iter().rev().find_map(|input| match input {
             Input::Record(arrival) if arrival.record.offset >= self.fence.next_offset => Some(&arrival.record),
             Input::Record(_) | Input::Timer(..) | Input::Command(..) => None,
