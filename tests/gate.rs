@@ -219,8 +219,16 @@ async fn as_many_synchronous_standbys_count_as_the_server_waits_for() {
             if names.is_empty() { shown.is_some() } else { shown == Some(1) }
         })
         .await;
-        let found = seeing.replicated(&Standby::Synchronous).await.expect("an answer");
-        assert_eq!((found.flushed.is_some(), found.waits_for.as_str()), (counted, names));
+        // Each session hears of a new setting by itself, one later than another.
+        let heard = async {
+            loop {
+                let found = seeing.replicated(&Standby::Synchronous).await.expect("an answer");
+                if found.waits_for == names {
+                    return found.flushed.is_some();
+                }
+            }
+        };
+        assert_eq!(tokio::time::timeout(STEP, heard).await, Ok(counted), "{names}");
     }
     let named = seeing.replicated(&Standby::Named("heir".to_owned())).await.expect("an answer");
     assert!(named.flushed > Some(0) && named.committed > 0);

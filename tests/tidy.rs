@@ -72,7 +72,8 @@ fn only_its_own_folder_names_an_outside_thing() {
 
 #[test]
 fn the_core_is_pure() {
-    let allowed = ["std", "serde", "serde_json", "thiserror", "uuid", "sha2", "chrono", "super", "crate", "self"];
+    let allowed =
+        ["std", "serde", "serde_json", "thiserror", "uuid", "sha2", "chrono", "foldhash", "super", "crate", "self"];
     let foreign = [
         "tokio",
         "tracing",
@@ -109,8 +110,10 @@ fn the_core_is_pure() {
                 problems.push(format!("{path} names the crate {name}; the core names only {}", allowed.join(", ")));
             }
         }
+        // The one home of a map without an order, which it does not show.
+        let excused = if path == "src/core/lookup.rs" { "HashMap" } else { "" };
         for word in impure {
-            if code.contains(word) {
+            if code.contains(word) && word != excused {
                 problems
                     .push(format!("{path} has {word}: the same inputs must give the same outputs in every process"));
             }

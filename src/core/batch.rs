@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use foldhash::HashMap;
-
 use super::{
     event::{Digest, Reason},
+    lookup::Lookup,
     marks::Marks,
     message::Message,
     record::LaneId,
@@ -111,7 +110,7 @@ pub(super) struct Head {
     pub(super) strayed: bool,
     pub(super) changed: bool,
     /// Numbers taken in this batch, by source, where the journal is to know them and does not yet.
-    pub(super) taken: HashMap<(i64, String), Digest>,
+    pub(super) taken: Lookup<(i64, String), Digest>,
 }
 
 /// The batch under way.
@@ -130,7 +129,7 @@ pub(super) struct Batch {
     pub(super) sagas: BTreeMap<(&'static str, Status), u64>,
     pub(super) next_timer: Option<i64>,
     pub(super) halt: Option<Halt>,
-    pub(super) heads: HashMap<String, Head>,
+    pub(super) heads: Lookup<String, Head>,
     /// What became of the marks of entities that have a row, once the batch is decided.
     pub(super) settled: Vec<(String, Marks)>,
     /// Entities that lack a row: their later events only say what they will need.
@@ -149,7 +148,7 @@ pub(super) struct Batch {
     pub(super) links: BTreeMap<LaneId, (i64, Digest)>,
     /// The cause that sends just now, and how many messages it has sent of a type to a key: part of their ids. A cause
     /// sends all that it does before the next one does anything.
-    pub(super) ordinals: (String, HashMap<(&'static str, String), u64>),
+    pub(super) ordinals: (String, Lookup<(&'static str, String), u64>),
 }
 
 impl Batch {

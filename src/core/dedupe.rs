@@ -289,7 +289,7 @@ impl Lane {
     /// Puts the runtime's columns into the main rows of the entities that the batch has moved.
     pub(super) fn settle_heads(&mut self) {
         let mut text = Vec::new();
-        for (entity_id, head) in std::mem::take(&mut self.batch.heads) {
+        for (entity_id, head) in std::mem::take(&mut self.batch.heads).into_sorted() {
             if head.changed {
                 self.settle_head(&entity_id, &head, &mut text);
             }

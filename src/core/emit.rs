@@ -159,7 +159,7 @@ impl Lane {
             cause.clone_from(&origin.cause);
             ordinals.clear();
         }
-        let ordinal = ordinals.entry((message_type, key.clone())).or_insert(0);
+        let ordinal = ordinals.or_default((message_type, key.clone()));
         let mut id = id_of(&[&origin.cause, message_type, &to.topic, &key, &ordinal.to_string()]);
         if lacks(Safeguard::StableIds) {
             id = id_of(&[&id, &self.fence.token]);

@@ -8,8 +8,6 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use foldhash::HashMap;
-
 use super::{
     batch::{Alarm, Batch, Halt, Outcome},
     catalog::Catalog,
@@ -21,6 +19,7 @@ use super::{
     ledger::{HELD, Held, QUARANTINE, Quarantine, WAITING},
     limits::{Limits, MINUTE},
     link::Fork,
+    lookup::Lookup,
     marks::Marks,
     message::Message,
     quarantine::GAP,
@@ -119,7 +118,7 @@ pub struct Lane {
     pub(super) state: State,
     pub(super) batch: Batch,
     /// Marks as they stand in main rows that are known: they need not be read from their text each time.
-    pub(super) marks: HashMap<String, Marks>,
+    pub(super) marks: Lookup<String, Marks>,
     last: Option<LastRecord>,
     relayed: Position,
     /// The database's clock, microseconds since the epoch; never runs backwards.
@@ -152,7 +151,7 @@ impl Lane {
             limits,
             state: State::default(),
             batch: Batch::default(),
-            marks: HashMap::default(),
+            marks: Lookup::default(),
             last: row.last,
             relayed: row.relayed,
             now,
@@ -301,7 +300,9 @@ impl Lane {
         self.failures.retain(|(at, _)| self.now - at < MINUTE);
         self.failures.extend(batch.quarantined.iter().map(|is_gap| (self.now, *is_gap)));
         self.held_bytes += batch.held_bytes;
-        self.marks.extend(batch.settled);
+        for (entity_id, marks) in batch.settled {
+            self.marks.insert(entity_id, marks);
+        }
         let read = inputs.iter().rev().find_map(|input| match input {
             Input::Record(arrival) if arrival.record.offset >= self.fence.next_offset => Some(&arrival.record),
             Input::Record(_) | Input::Timer(..) | Input::Command(..) => None,

@@ -12,6 +12,7 @@ pub mod kind;
 pub mod ledger;
 pub mod limits;
 pub mod link;
+mod lookup;
 pub mod marks;
 pub mod message;
 pub mod partition;

@@ -13,14 +13,13 @@ use std::{
     sync::Arc,
 };
 
-use foldhash::HashMap;
-
 use super::{
     fence::Writes,
     ledger::{
         COMMAND, COMMAND_LOG, DEAD_LETTER, HELD, JOURNAL, LINK_IN, LINK_OUT, PARKED, PASSED, QUARANTINE, SAGA_STEP,
         SEEN, TIMER, WAITING,
     },
+    lookup::Lookup,
     rows,
     table::{Change, Key, Row, Table, Value, Want},
 };
@@ -105,12 +104,12 @@ type Known = Option<Arc<Row>>;
 #[derive(Debug, Default)]
 pub struct State {
     resident: BTreeMap<&'static str, BTreeMap<Key, Arc<Row>>>,
-    young: HashMap<Address, Known>,
-    old: HashMap<Address, Known>,
-    passing: HashMap<Address, Known>,
+    young: Lookup<Address, Known>,
+    old: Lookup<Address, Known>,
+    passing: Lookup<Address, Known>,
     /// Answers to the batch's `Prior` and `Page` needs.
     answers: BTreeMap<Need, Vec<Row>>,
-    before: HashMap<Address, Known>,
+    before: Lookup<Address, Known>,
     appended: BTreeMap<&'static str, (&'static Table, Vec<Row>)>,
     needs: RefCell<BTreeSet<Need>>,
 }
@@ -288,7 +287,7 @@ impl State {
 
     /// Takes back all that the batch has changed: it is decided again from the start.
     pub fn roll_back(&mut self) {
-        for (address, row) in std::mem::take(&mut self.before) {
+        for (address, row) in std::mem::take(&mut self.before).into_sorted() {
             self.put(address, row);
         }
         self.appended.clear();
@@ -297,9 +296,7 @@ impl State {
     /// The batch's writes, at most one a row, tables in the order of their names.
     pub fn take_writes(&mut self) -> Writes {
         let mut writes: BTreeMap<(&str, &str), (&'static Table, Vec<Change>)> = BTreeMap::new();
-        let mut changed: Vec<_> = self.before.drain().collect();
-        changed.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        for (address, before) in changed {
+        for (address, before) in std::mem::take(&mut self.before).into_sorted() {
             // What passes is not asked for again, so it need not be copied.
             let passing = self.passing.remove(&address).flatten();
             let after = passing.or_else(|| self.shared(&address).flatten().cloned());
