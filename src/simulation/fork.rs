@@ -82,11 +82,11 @@ pub(super) fn forked(evidence: &Evidence) -> Option<Fork> {
             }
         }
     }
-    if evidence.rows(&SAGA, |row| Saga::read(row)).iter().any(|saga| saga.status == "needs_operator") {
+    if evidence.rows(&SAGA, Saga::read).iter().any(|saga| saga.status == "needs_operator") {
         return Some(Fork::Deaf);
     }
     let sent: BTreeMap<(String, LaneId), i64> = evidence
-        .rows(&LINK_OUT, |row| LinkOut::read(row))
+        .rows(&LINK_OUT, LinkOut::read)
         .into_iter()
         .map(|out| {
             let to = LaneId { topic: out.to_topic, partition: i32::try_from(out.to_partition).unwrap_or(-1) };

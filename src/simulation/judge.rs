@@ -109,7 +109,7 @@ fn fences(evidence: &Evidence) -> Vec<String> {
 
 /// Versions are dense, every event is journaled once, a source's numbers rise, and what is journaled was sent.
 fn journal(evidence: &Evidence) -> Vec<String> {
-    let rows = evidence.rows(&JOURNAL, |row| Journal::read(row));
+    let rows = evidence.rows(&JOURNAL, Journal::read);
     let mut findings = Vec::new();
     let mut versions: BTreeMap<(&str, &str), Vec<(i64, &Journal)>> = BTreeMap::new();
     let mut places: BTreeSet<(&str, i64, i64)> = BTreeSet::new();
@@ -176,8 +176,8 @@ fn links(evidence: &Evidence) -> Vec<String> {
         }
     }
     let is_read: BTreeSet<&str> = evidence.lanes.keys().map(|lane| lane.topic.as_str()).collect();
-    let marks = evidence.rows(&LINK_IN, |row| LinkIn::read(row));
-    for out in evidence.rows(&LINK_OUT, |row| LinkOut::read(row)) {
+    let marks = evidence.rows(&LINK_IN, LinkIn::read);
+    for out in evidence.rows(&LINK_OUT, LinkOut::read) {
         let to = LaneId { topic: out.to_topic.clone(), partition: i32::try_from(out.to_partition).unwrap_or(-1) };
         let sender = format!("{}/{}", out.topic, out.partition);
         let landed = sent.get(&(sender.clone(), &to)).map_or(0, BTreeMap::len);
@@ -205,7 +205,7 @@ pub(super) fn content(record: &Record, again: bool) -> Content<'_> {
 /// Every dead letter is a record of its topic, with its bytes, and has its copy.
 fn letters(evidence: &Evidence) -> Vec<String> {
     let mut findings = Vec::new();
-    for letter in evidence.rows(&DEAD_LETTER, |row| DeadLetter::read(row)) {
+    for letter in evidence.rows(&DEAD_LETTER, DeadLetter::read) {
         let lane = LaneId { topic: letter.topic.clone(), partition: i32::try_from(letter.partition).unwrap_or(-1) };
         let records = evidence.log.get(&lane).map(Vec::as_slice).unwrap_or_default();
         let original = records.iter().find(|record| record.offset == letter.record_offset);
