@@ -54,7 +54,7 @@ impl Scenario for Counting {
     }
 
     fn judge(&self, evidence: &Evidence) -> Vec<String> {
-        let counters = evidence.rows(Counter::table(), |row| Counter::from_cells(row));
+        let counters = evidence.rows(Counter::table(), Counter::from_cells);
         let values: BTreeMap<String, i64> = counters.into_iter().map(|row| (row.counter, row.value)).collect();
         let expected = BTreeMap::from([("c".to_owned(), (1..=20).sum())]);
         if values == expected { Vec::new() } else { vec![format!("counters: {values:?}")] }
@@ -118,7 +118,7 @@ fn a_law_that_does_not_hold_is_found_and_made_small() {
             Counting.outsider(seed, partitions)
         }
         fn judge(&self, evidence: &Evidence) -> Vec<String> {
-            let counters = evidence.rows(Counter::table(), |row| Counter::from_cells(row));
+            let counters = evidence.rows(Counter::table(), Counter::from_cells);
             counters.iter().filter(|row| row.value >= 7).map(|row| format!("counter: {}", row.value)).collect()
         }
     }

@@ -50,7 +50,7 @@ fn found(evidence: &Evidence) -> Found {
     };
     let mut outcomes = BTreeMap::new();
     let mut order: BTreeMap<(String, String), Vec<(i64, Place)>> = BTreeMap::new();
-    for row in evidence.rows(&JOURNAL, |row| Journal::read(row)) {
+    for row in evidence.rows(&JOURNAL, Journal::read) {
         let at = place(row.topic, row.partition, row.record_offset);
         if let Some(version) = row.version {
             order.entry((row.kind, row.entity_id)).or_default().push((version, at.clone()));
@@ -58,15 +58,15 @@ fn found(evidence: &Evidence) -> Found {
         outcomes.insert(at, row.outcome);
     }
     order.values_mut().for_each(|places| places.sort());
-    for row in evidence.rows(&DEAD_LETTER, |row| DeadLetter::read(row)) {
+    for row in evidence.rows(&DEAD_LETTER, DeadLetter::read) {
         outcomes.insert(place(row.topic, row.partition, row.record_offset), row.reason);
     }
-    for row in evidence.rows(&PARKED, |row| Parked::read(row)) {
+    for row in evidence.rows(&PARKED, Parked::read) {
         if let Some(offset) = row.record_offset {
             outcomes.insert(place(row.topic, row.partition, offset), "parked".to_owned());
         }
     }
-    let unwell = evidence.rows(&QUARANTINE, |row| Quarantine::read(row));
+    let unwell = evidence.rows(&QUARANTINE, Quarantine::read);
     let unwell = unwell.into_iter().map(|row| (row.kind, row.entity_id)).collect();
     Found { outcomes, order, unwell }
 }
@@ -121,7 +121,7 @@ fn quarantines(model: &Predicted, found: &Found) -> Vec<String> {
 }
 
 fn counters(evidence: &Evidence, model: &Predicted, found: &Found) -> Vec<String> {
-    let rows = evidence.rows(Counter::table(), |row| Counter::from_cells(row));
+    let rows = evidence.rows(Counter::table(), Counter::from_cells);
     let mut findings = Vec::new();
     for (entity, places) in model.order.iter().filter(|(entity, _)| entity.0 == "counter" && !found.is_unwell(entity)) {
         let expected: i64 = places.iter().filter_map(|place| model.events[place].data["delta"].as_i64()).sum();
@@ -134,7 +134,7 @@ fn counters(evidence: &Evidence, model: &Predicted, found: &Found) -> Vec<String
 }
 
 fn profiles(evidence: &Evidence, model: &Predicted, found: &Found) -> Vec<String> {
-    let rows = evidence.rows(Profile::table(), |row| Profile::from_cells(row));
+    let rows = evidence.rows(Profile::table(), Profile::from_cells);
     let mut findings = Vec::new();
     for (entity, places) in model.order.iter().filter(|(entity, _)| entity.0 == "profile" && !found.is_unwell(entity)) {
         let last = |field: &str| {
@@ -152,11 +152,11 @@ fn profiles(evidence: &Evidence, model: &Predicted, found: &Found) -> Vec<String
 
 /// On hand is what was received and adjusted less what was handed over, and nothing is reserved.
 fn stock(evidence: &Evidence, found: &Found) -> Vec<String> {
-    let reservations = evidence.rows(Reservation::table(), |row| Reservation::from_cells(row));
+    let reservations = evidence.rows(Reservation::table(), Reservation::from_cells);
     let stuck = |row: &&Reservation| found.is_unwell(&("payment", payment::id_of(&row.purchase_id)));
-    let journal = evidence.rows(&JOURNAL, |row| Journal::read(row));
+    let journal = evidence.rows(&JOURNAL, Journal::read);
     let mut findings = Vec::new();
-    for item in evidence.rows(Item::table(), |row| Item::from_cells(row)) {
+    for item in evidence.rows(Item::table(), Item::from_cells) {
         if found.is_unwell(&("stock", item.sku.clone())) {
             continue;
         }
@@ -189,10 +189,10 @@ fn stock(evidence: &Evidence, found: &Found) -> Vec<String> {
 
 /// Every placed purchase has ended, once, and all that hangs on it says the same.
 fn purchases(evidence: &Evidence, model: &Predicted, found: &Found) -> Vec<String> {
-    let rows = evidence.rows(Purchase::table(), |row| Purchase::from_cells(row));
-    let lines = evidence.rows(Line::table(), |row| Line::from_cells(row));
-    let reservations = evidence.rows(Reservation::table(), |row| Reservation::from_cells(row));
-    let payments = evidence.rows(Payment::table(), |row| Payment::from_cells(row));
+    let rows = evidence.rows(Purchase::table(), Purchase::from_cells);
+    let lines = evidence.rows(Line::table(), Line::from_cells);
+    let reservations = evidence.rows(Reservation::table(), Reservation::from_cells);
+    let payments = evidence.rows(Payment::table(), Payment::from_cells);
     let mut told: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for (_, records) in evidence.log.iter().filter(|(lane, _)| lane.topic == purchase::OUTCOMES) {
         for opened in records.iter().filter_map(wire::open) {
@@ -257,7 +257,7 @@ fn undos(evidence: &Evidence) -> Vec<String> {
 
 /// The gateway has moved what the tables say, and nobody is asked for more.
 fn payments(evidence: &Evidence, books: &BTreeMap<String, (i64, i64)>, found: &Found) -> Vec<String> {
-    let rows = evidence.rows(Payment::table(), |row| Payment::from_cells(row));
+    let rows = evidence.rows(Payment::table(), Payment::from_cells);
     let mut findings = Vec::new();
     for row in rows.iter().filter(|row| !found.is_unwell(&("payment", row.payment_id.clone()))) {
         let moved = books.get(&row.payment_id).copied().unwrap_or_default();

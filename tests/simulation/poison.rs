@@ -99,17 +99,17 @@ impl Scenario for Breaking {
                 *values.entry(key).or_default() += delta;
             }
         }
-        let counters = evidence.rows(Counter::table(), |row| Counter::from_cells(row));
+        let counters = evidence.rows(Counter::table(), Counter::from_cells);
         let found: BTreeMap<String, i64> = counters.into_iter().map(|row| (row.counter, row.value)).collect();
         let mut findings = Vec::new();
         if found != values {
             findings.push(format!("counters: {found:?}, not {values:?}"));
         }
         let mut found: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-        for row in evidence.rows(&QUARANTINE, |row| Quarantine::read(row)) {
+        for row in evidence.rows(&QUARANTINE, Quarantine::read) {
             found.insert(row.entity_id, Vec::new());
         }
-        for row in evidence.rows(&PARKED, |row| Parked::read(row)) {
+        for row in evidence.rows(&PARKED, Parked::read) {
             found.entry(row.entity_id).or_default().extend(row.record_offset);
         }
         if found != parked {
