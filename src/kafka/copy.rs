@@ -9,8 +9,8 @@ use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 
 use crate::core::{header, record::Record};
 
-/// Room for most headers' values, so that memory is asked for once.
-const VALUE_BYTES_USUAL: usize = 24;
+/// Room for most records' headers, so that memory is asked for once.
+const VALUES_BYTES_USUAL: usize = 384;
 
 /// Stands for a header's name that cannot be read; its value then cannot be reached either.
 const UNREADABLE: &str = "\u{fffd}";
@@ -27,7 +27,7 @@ pub(super) fn record_of(message: &BorrowedMessage<'_>) -> Record {
 
 fn headers_of<H: Headers>(headers: &H) -> header::Headers {
     let count = headers.count();
-    let mut copy = header::Headers::with_capacity(count, count * VALUE_BYTES_USUAL);
+    let mut copy = header::Headers::with_capacity(count, VALUES_BYTES_USUAL);
     for at in 0..count {
         // Reading changes nothing in the client, so a panic half-way leaves nothing broken behind.
         match catch_unwind(AssertUnwindSafe(|| headers.try_get(at))) {
