@@ -6,6 +6,7 @@
 
 pub(crate) mod merge;
 pub mod open;
+pub(crate) mod register;
 pub mod schema;
 
 use std::{collections::BTreeMap, time::Duration};

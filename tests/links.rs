@@ -57,7 +57,7 @@ fn after_lost_commits(second: &str) -> World {
 }
 
 fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
-    std::str::from_utf8(message.headers.get(name)?).ok()
+    message.headers.text(name)
 }
 
 /// Each link's count and digest at its sender, and at its receiver, where that is a lane of ours.

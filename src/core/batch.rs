@@ -130,8 +130,6 @@ pub(super) struct Batch {
     pub(super) next_timer: Option<i64>,
     pub(super) halt: Option<Halt>,
     pub(super) heads: Lookup<String, Head>,
-    /// What became of the marks of entities that have a row, once the batch is decided.
-    pub(super) settled: Vec<(String, Marks)>,
     /// Entities that lack a row: their later events only say what they will need.
     pub(super) stalled: BTreeSet<String>,
     pub(super) journal: i64,

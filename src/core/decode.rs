@@ -74,16 +74,11 @@ fn invalid(error: impl Into<String>) -> Problem {
     (Reason::Invalid, error.into())
 }
 
-/// Text of a header, if it is there and UTF-8.
-fn header<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
-    str::from_utf8(record.headers.get(name)?).ok()
-}
-
 /// The link number of a record, from its headers alone: it moves whatever becomes of the record. An error
 /// names the header at fault.
 fn link_of(record: &Record, catalog: &Catalog) -> Result<Link, &'static str> {
     let position = "header seriatim_position: is not the place of a message of one of our lanes";
-    let mut parts = header(record, POSITION).ok_or(position)?.split('/');
+    let mut parts = record.headers.text(POSITION).ok_or(position)?.split('/');
     let mut part = || parts.next().ok_or(position);
     let (topic, partition) = (part()?, part()?.parse::<i32>().map_err(|_| position)?);
     for _ in ["batch", "index"] {
@@ -93,18 +88,18 @@ fn link_of(record: &Record, catalog: &Catalog) -> Result<Link, &'static str> {
     if parts.next().is_some() || catalog.at(topic).is_none() || !known {
         return Err(position);
     }
-    let source = header(record, "ce_source").and_then(|source| source.strip_prefix(OWN_SOURCE));
+    let source = record.headers.text("ce_source").and_then(|source| source.strip_prefix(OWN_SOURCE));
     if source != Some(topic) {
         return Err("header seriatim_position: is of another lane than attribute source");
     }
-    let sequence = header(record, SEQUENCE).and_then(|text| text.parse::<i64>().ok());
+    let sequence = record.headers.text(SEQUENCE).and_then(|text| text.parse::<i64>().ok());
     let sequence =
         sequence.filter(|sequence| *sequence >= 1).ok_or("header seriatim_sequence: is not a decimal from 1")?;
-    let digest = match header(record, DIGEST).map(read_digest) {
+    let digest = match record.headers.text(DIGEST).map(read_digest) {
         Some(None) => return Err("header seriatim_digest: is not 32 hexadecimal digits"),
         digest => digest.flatten(),
     };
-    let timeline = match header(record, TIMELINE).map(|text| text.parse::<i64>().ok()) {
+    let timeline = match record.headers.text(TIMELINE).map(|text| text.parse::<i64>().ok()) {
         Some(None) => return Err("header seriatim_timeline: is not a decimal"),
         timeline => timeline.flatten(),
     };
@@ -125,7 +120,7 @@ fn read_digest(text: &str) -> Option<Digest> {
 /// Where a message of one of our lanes stood among those of its lane, as its headers say; none if they do not.
 #[must_use]
 pub fn position_of(record: &Record) -> Option<Position> {
-    let mut parts = header(record, POSITION)?.rsplit('/');
+    let mut parts = record.headers.text(POSITION)?.rsplit('/');
     let index = parts.next()?.parse().ok()?;
     Some(Position { batch: parts.next()?.parse().ok()?, index })
 }
@@ -163,7 +158,9 @@ fn read<'a>(
 ) -> Result<Event, Problem> {
     let key = read_key(record);
     place.entity_id = key.as_ref().ok().copied();
-    let structured = header(record, "content-type")
+    let structured = record
+        .headers
+        .text("content-type")
         .is_some_and(|kind| kind.get(..23).is_some_and(|start| start.eq_ignore_ascii_case("application/cloudevents")));
     let (attributes, data) = if structured { read_structured(record)? } else { read_binary(record) };
     // What names the place in the order is noted first: a record that fails further on still takes its place.
@@ -231,7 +228,8 @@ fn read_sequence(text: &str) -> Result<i64, Problem> {
 
 /// The headers of the W3C's trace context, where they are of a sound size.
 fn read_trace(record: &Record) -> Vec<(&'static str, String)> {
-    let sound = |name| header(record, name).filter(|value| value.len() <= TRACE_BYTES_MAX && !value.contains('\0'));
+    let sound =
+        |name| record.headers.text(name).filter(|value| value.len() <= TRACE_BYTES_MAX && !value.contains('\0'));
     ["traceparent", "tracestate", "baggage"]
         .into_iter()
         .filter_map(|name| Some((name, sound(name)?.to_owned())))

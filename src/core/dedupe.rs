@@ -286,17 +286,19 @@ impl Lane {
         Head { marks: stray.map(|stray| marks(&stray.marks)).unwrap_or_default(), strayed: true, ..Head::default() }
     }
 
-    /// Puts the runtime's columns into the main rows of the entities that the batch has moved.
-    pub(super) fn settle_heads(&mut self) {
-        let mut text = Vec::new();
+    /// Puts the runtime's columns into the main rows of the entities that the batch has moved. Returns the marks
+    /// of all that have a main row.
+    pub(super) fn settle_heads(&mut self) -> Vec<(String, Marks)> {
+        let (mut settled, mut text) = (Vec::new(), Vec::new());
         for (entity_id, head) in std::mem::take(&mut self.batch.heads).into_sorted() {
             if head.changed {
                 self.settle_head(&entity_id, &head, &mut text);
             }
             if head.exists {
-                self.batch.settled.push((entity_id, head.marks));
+                settled.push((entity_id, head.marks));
             }
         }
+        settled
     }
 
     /// `text` is room to write in.

@@ -69,6 +69,12 @@ impl Headers {
         self.iter().find(|(known, _)| *known == name)?.1
     }
 
+    /// The same, if it is UTF-8.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        str::from_utf8(self.get(name)?).ok()
+    }
+
     /// Names and values.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, Option<&[u8]>)> + Clone {
         (0..self.list.len()).map(|at| {

@@ -252,12 +252,13 @@ impl Lane {
             }
             return step;
         }
-        self.settle_heads();
+        let marks = self.settle_heads();
         self.settle_links();
         if self.state.is_short() {
             self.state.roll_back();
             return Step::Short(self.state.take_needs());
         }
+        marks.into_iter().for_each(|(entity_id, marks)| self.marks.insert(entity_id, marks));
         Step::Decided(Box::new(self.finish(inputs, relayed)))
     }
 
@@ -300,9 +301,6 @@ impl Lane {
         self.failures.retain(|(at, _)| self.now - at < MINUTE);
         self.failures.extend(batch.quarantined.iter().map(|is_gap| (self.now, *is_gap)));
         self.held_bytes += batch.held_bytes;
-        for (entity_id, marks) in batch.settled {
-            self.marks.insert(entity_id, marks);
-        }
         let read = inputs.iter().rev().find_map(|input| match input {
             Input::Record(arrival) if arrival.record.offset >= self.fence.next_offset => Some(&arrival.record),
             Input::Record(_) | Input::Timer(..) | Input::Command(..) => None,

@@ -71,7 +71,7 @@ pub struct Opened {
 /// Reads a record; `None` if it is not a sound event.
 pub fn open(record: &Record) -> Option<Opened> {
     let key = String::from_utf8(record.key.clone()?).ok()?;
-    let header = |name: &str| String::from_utf8(record.headers.get(name)?.to_vec()).ok();
+    let header = |name: &str| record.headers.text(name).map(str::to_owned);
     let body: Json = serde_json::from_slice(record.value.as_deref()?).ok()?;
     if !header("content-type")?.starts_with("application/cloudevents") {
         return Some(Opened { key, id: header("ce_id")?, kind: header("ce_type")?, data: body });

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     core::{ledger, table::Row},
-    store::{Error, merge},
+    store::{Error, merge, register},
 };
 
 const REGISTER: &str = "insert into \"seriatim\".\"topic\" (\"name\", \"partitions\") \
@@ -32,10 +32,7 @@ pub(super) async fn order(open: &mut Open, statements: &mut Statements, command:
 pub(super) async fn identity(open: &mut Open) -> Result<String, Error> {
     let sql = "select \"identity\" from \"seriatim\".\"store\"";
     let rows = open.rows("reading the store's identity", &[], sql, Arguments::default()).await?;
-    match rows.first() {
-        Some(row) => cell(row, 0),
-        None => Err(Error::Stop("the database holds no store identity; run `seriatim migrate up`".to_owned())),
-    }
+    register::identity(rows.first().map(|row| cell(row, 0)))
 }
 
 /// Registers what is not registered yet; the first count stays.
@@ -51,9 +48,5 @@ pub(super) async fn partitions(
     let mut arguments = Arguments::default();
     arguments.add(names)?;
     let rows = open.rows("reading partition counts", &[], REGISTERED, arguments).await?;
-    let read = |row| {
-        let count = i32::try_from(cell::<i64>(row, 1)?);
-        Ok((cell(row, 0)?, count.map_err(|_| Error::Stop("a partition count is out of range".to_owned()))?))
-    };
-    rows.iter().map(read).collect()
+    register::counts(rows.iter().map(|row| Ok((cell(row, 0)?, cell(row, 1)?))))
 }

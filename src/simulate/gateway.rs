@@ -13,7 +13,7 @@ use seriatim::{
         record::{LaneId, Record},
     },
     shop::payment,
-    simulation::{Dice, Outsider, header},
+    simulation::{Dice, Outsider},
 };
 
 use crate::demo::wire::{self, Event};
@@ -66,7 +66,7 @@ impl Outsider for Gateway {
         let Some(request) = wire::open(record) else { return Vec::new() };
         let captures = request.kind == "payment.capture_requested";
         let asked = self.asked.entry((request.key.clone(), captures)).or_default();
-        let id = header(record, "ce_id").unwrap_or_default().to_owned();
+        let id = record.headers.text("ce_id").unwrap_or_default().to_owned();
         if asked.contains(&id) {
             return Vec::new();
         }

@@ -15,7 +15,7 @@ use seriatim::{
         purchase::{self, Line, Purchase, PurchaseStatus},
         stock::{self, Item, Reservation, ReservationStatus},
     },
-    simulation::{Evidence, header},
+    simulation::Evidence,
 };
 
 use super::model::{self, Entity, Place, Predicted};
@@ -245,7 +245,7 @@ fn purchases(evidence: &Evidence, model: &Predicted, found: &Found) -> Vec<Strin
 fn undos(evidence: &Evidence) -> Vec<String> {
     let mut sent: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
     let undoing = |record: &&Record| {
-        header(record, "ce_type").is_some_and(|kind| [stock::RELEASE, payment::REFUND].contains(&kind))
+        record.headers.text("ce_type").is_some_and(|kind| [stock::RELEASE, payment::REFUND].contains(&kind))
     };
     for opened in evidence.log.values().flatten().filter(undoing).filter_map(wire::open) {
         let purchase = opened.data["purchase_id"].as_str().unwrap_or_default().to_owned();

@@ -12,7 +12,7 @@ use seriatim::{
         header::POSITION,
         record::{LaneId, Record},
     },
-    simulation::{Evidence, header},
+    simulation::Evidence,
 };
 
 use crate::demo::wire;
@@ -78,7 +78,7 @@ pub fn predict(evidence: &Evidence) -> Predicted {
     let mut fold = Fold { patience_ms, jumps: evidence.plan.jumps(), ..Fold::default() };
     for (lane, records) in &evidence.log {
         let Some(kind) = kind_of(&lane.topic) else { continue };
-        for record in records.iter().filter(|record| header(record, POSITION).is_none()) {
+        for record in records.iter().filter(|record| record.headers.text(POSITION).is_none()) {
             fold.take(kind, lane, record);
         }
     }
@@ -237,8 +237,8 @@ impl Fold {
 
 /// Source and number, in either mode.
 fn attributes(record: &Record) -> (String, Option<i64>) {
-    if let Some(source) = header(record, "ce_source") {
-        return (source.to_owned(), header(record, "ce_entityseq").and_then(|number| number.parse().ok()));
+    if let Some(source) = record.headers.text("ce_source") {
+        return (source.to_owned(), record.headers.text("ce_entityseq").and_then(|number| number.parse().ok()));
     }
     let body: Json = record.value.as_deref().and_then(|value| serde_json::from_slice(value).ok()).unwrap_or_default();
     let number = body["entityseq"].as_str().and_then(|number| number.parse().ok());

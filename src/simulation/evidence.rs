@@ -66,9 +66,3 @@ impl Evidence {
         self.store.clone()
     }
 }
-
-/// A header's value as text; none if it is not there.
-#[must_use]
-pub fn header<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
-    std::str::from_utf8(record.headers.get(name)?).ok()
-}

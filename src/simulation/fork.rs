@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    evidence::{Evidence, header},
-    judge::content,
-};
+use super::{evidence::Evidence, judge::content};
 use crate::core::{
     header::{POSITION, SEQUENCE},
     ledger::{LINK_OUT, LinkOut, SAGA, Saga},
@@ -51,8 +48,8 @@ pub(super) fn renamed(evidence: &Evidence) -> Vec<String> {
     let mut known: BTreeMap<[&str; 4], &str> = BTreeMap::new();
     let mut findings = Vec::new();
     for record in evidence.log.values().flatten() {
-        let said = ["ce_source", "ce_causationid", "ce_type", "ce_correlationid"].map(|name| header(record, name));
-        let ([Some(source), Some(cause), Some(kind), Some(_)], Some(id)) = (said, header(record, "ce_id")) else {
+        let said = ["ce_source", "ce_causationid", "ce_type", "ce_correlationid"].map(|name| record.headers.text(name));
+        let ([Some(source), Some(cause), Some(kind), Some(_)], Some(id)) = (said, record.headers.text("ce_id")) else {
             continue;
         };
         let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
@@ -70,7 +67,9 @@ pub(super) fn forked(evidence: &Evidence) -> Option<Fork> {
     let mut outside = None;
     for (lane, records) in &evidence.log {
         for record in records {
-            let (Some(position), Some(number)) = (header(record, POSITION), header(record, SEQUENCE)) else { continue };
+            let (Some(position), Some(number)) = (record.headers.text(POSITION), record.headers.text(SEQUENCE)) else {
+                continue;
+            };
             let (Some(sender), Ok(number)) = (position.rsplitn(3, '/').nth(2), number.parse()) else { continue };
             let before = *known.entry((sender, lane, number)).or_insert(record);
             if content(before, true) != content(record, true) {

@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    evidence::{Evidence, header},
-    world::World,
-};
+use super::{evidence::Evidence, world::World};
 use crate::core::{
     catalog::Catalog,
     fence::{Fence, Position},
@@ -148,7 +145,9 @@ fn links(evidence: &Evidence) -> Vec<String> {
     let again = evidence.plan.loses_what_was_sent();
     for (lane, records) in &evidence.log {
         for record in records {
-            let (Some(position), Some(number)) = (header(record, POSITION), header(record, SEQUENCE)) else { continue };
+            let (Some(position), Some(number)) = (record.headers.text(POSITION), record.headers.text(SEQUENCE)) else {
+                continue;
+            };
             let Some(sender) = position.rsplitn(3, '/').nth(2) else { continue };
             let Ok(number) = number.parse::<i64>() else { continue };
             let link = sent.entry((sender.to_owned(), lane)).or_default();
@@ -168,7 +167,7 @@ fn links(evidence: &Evidence) -> Vec<String> {
                     link.insert(number, (position, record));
                 }
             }
-            let id = header(record, "ce_id").unwrap_or_default();
+            let id = record.headers.text("ce_id").unwrap_or_default();
             let place = if again { "" } else { position };
             if ids.insert(id, (lane, place)).is_some_and(|before| before != (lane, place)) {
                 findings.push(format!("links: id {id} names two messages"));
@@ -216,7 +215,8 @@ fn letters(evidence: &Evidence) -> Vec<String> {
         let offset = letter.record_offset.to_string();
         let partition = letter.partition.to_string();
         let told = copies.flat_map(|(_, records)| records).any(|record| {
-            header(record, "dlq.offset") == Some(&*offset) && header(record, "dlq.partition") == Some(&*partition)
+            record.headers.text("dlq.offset") == Some(&*offset)
+                && record.headers.text("dlq.partition") == Some(&*partition)
         });
         if !told {
             findings.push(format!("letters: {lane} {offset} has no copy"));

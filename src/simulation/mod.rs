@@ -24,7 +24,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 pub use self::{
     dice::Dice,
-    evidence::{Evidence, header},
+    evidence::Evidence,
     plan::{Blow, Illness, Plan, Strike},
 };
 use crate::{

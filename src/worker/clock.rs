@@ -4,7 +4,10 @@
 
 use tokio::time::Instant;
 
-use crate::core::sabotage::{Safeguard, lacks};
+use crate::core::{
+    limits::micros,
+    sabotage::{Safeguard, lacks},
+};
 
 /// How far the clock of a worker that asks nobody is ahead, in microseconds.
 const AHEAD: i64 = 3_000_000;
@@ -30,7 +33,7 @@ impl Clock {
 
     /// Takes in a newer answer to what was asked at `asked`.
     pub fn hear(&mut self, asked: Instant, database: i64) {
-        let latest = database.saturating_add(micros_since(asked));
+        let latest = database.saturating_add(micros(asked.elapsed()));
         self.database = self.carried().clamp(database, latest);
         self.heard = Instant::now();
     }
@@ -43,12 +46,8 @@ impl Clock {
     }
 
     fn carried(&self) -> i64 {
-        self.database.saturating_add(micros_since(self.heard))
+        self.database.saturating_add(micros(self.heard.elapsed()))
     }
-}
-
-fn micros_since(moment: Instant) -> i64 {
-    i64::try_from(moment.elapsed().as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

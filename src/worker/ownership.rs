@@ -20,13 +20,12 @@ impl Writer {
             return Ok(());
         }
         let every = self.shared.settings.idle_look;
-        let now = Instant::now();
-        let idle = self.slots.iter().filter(|(_, slot)| now - slot.looked >= every).map(|(id, _)| id.clone());
+        let asked = Instant::now();
+        let idle = self.slots.iter().filter(|(_, slot)| asked - slot.looked >= every).map(|(id, _)| id.clone());
         let idle: Vec<LaneId> = idle.collect();
         if idle.is_empty() {
             return Ok(());
         }
-        let asked = Instant::now();
         let (rows, now) = match self.session.look(&idle).await {
             Ok(found) => found,
             Err(error) => return self.note_failure(&error).await,

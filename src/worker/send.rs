@@ -20,10 +20,7 @@ impl Relay {
                     probes.push((id.clone(), to.clone()));
                     continue;
                 }
-                if link.queue.is_empty() {
-                    continue;
-                }
-                let route = Arc::new((id.clone(), to.clone()));
+                let mut route = None;
                 while let Some(message) = link.queue.front().filter(|message| message.position <= upto) {
                     let bytes = message.bytes();
                     if link.bytes_in_flight > 0 && link.bytes_in_flight + bytes > link_bytes_max {
@@ -44,7 +41,8 @@ impl Relay {
                         }
                     }
                     let position = message.position;
-                    let flight = Flight { route: Arc::clone(&route), position, bytes, opening: *opening, probe: false };
+                    let route = route.get_or_insert_with(|| Arc::new((id.clone(), to.clone())));
+                    let flight = Flight { route: Arc::clone(route), position, bytes, opening: *opening, probe: false };
                     self.flights.insert(self.next_tag, flight);
                     self.next_tag += 1;
                     link.bytes_in_flight += bytes;

@@ -16,7 +16,7 @@ use seriatim::{
         rows::{Row as _, Rows},
     },
     shop::counter::Counter,
-    simulation::{Dice, Evidence, Outsider, Plan, Scenario, Simulator, header},
+    simulation::{Dice, Evidence, Outsider, Plan, Scenario, Simulator},
 };
 
 use super::{Nobody, message};
@@ -91,7 +91,7 @@ impl Scenario for Breaking {
             let delta = data["delta"].as_i64().unwrap();
             if let Some(parked) = parked.get_mut(&key) {
                 parked.push(record.offset);
-            } else if !known.insert((key.clone(), header(record, "ce_id").unwrap().to_owned())) {
+            } else if !known.insert((key.clone(), record.headers.text("ce_id").unwrap().to_owned())) {
                 // A repeat.
             } else if delta >= PANICS {
                 parked.insert(key, vec![record.offset]);

@@ -221,10 +221,7 @@ impl Run<'_> {
     /// The running digest of a link after a message of one of its histories. A history that says nothing of the number
     /// before goes on from one that does; `elsewhere` follows from nothing that is told.
     fn chain(&mut self, record: &Record, history: &str) -> String {
-        let header = |name| {
-            let value = record.headers.get(name).expect("a header of its link");
-            String::from_utf8(value.to_vec()).unwrap()
-        };
+        let header = |name| record.headers.text(name).expect("a header of its link");
         let link = header("seriatim_position").rsplitn(3, '/').last().unwrap().to_owned();
         let number: i64 = header("seriatim_sequence").parse().unwrap();
         let known = |history: &str| self.digests.get(&(link.clone(), number - 1, history.to_owned())).copied();
