@@ -37,8 +37,8 @@ fn placed(purchase: &str, sku: &str) -> Record {
     Record {
         offset: 0,
         timestamp_ms: lane_world::BEGIN / 1000,
-        key: Some(purchase.as_bytes().to_vec()),
-        value: Some(data.to_string().into_bytes()),
+        key: Some(purchase.as_bytes().into()),
+        value: Some(data.to_string().into_bytes().into()),
         headers: headers.iter().map(|(name, text)| (format!("ce_{name}"), Some(text))).collect(),
     }
 }

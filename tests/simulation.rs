@@ -73,8 +73,8 @@ fn message(topic: &str, key: &str, kind: &str, id: &str, data: &Json, partitions
         to: LaneId { topic: topic.to_owned(), partition: partition_of(key.as_bytes(), partitions) },
         link_sequence: None,
         timestamp_ms: None,
-        key: Some(key.as_bytes().to_vec()),
-        value: Some(data.to_string().into_bytes()),
+        key: Some(key.as_bytes().into()),
+        value: Some(data.to_string().into_bytes().into()),
         headers: Headers::from_iter([
             ("ce_specversion", Some("1.0")),
             ("ce_id", Some(id)),

@@ -204,7 +204,7 @@ mod tests {
     use super::{Inbox, Record};
 
     fn record(offset: i64, bytes: usize) -> Record {
-        Record { offset, timestamp_ms: 0, key: None, value: Some(vec![0; bytes]), headers: Default::default() }
+        Record { offset, timestamp_ms: 0, key: None, value: Some(vec![0; bytes].into()), headers: Default::default() }
     }
 
     fn offsets(records: &[Record]) -> Vec<i64> {

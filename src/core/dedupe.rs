@@ -14,7 +14,7 @@ use super::{
     rows::Micros,
     sabotage::{Safeguard, lacks},
     state::{Address, Need},
-    table::{Key, Value},
+    table::{Bytes, Key, Value},
 };
 
 /// What the marks say of an event.
@@ -119,17 +119,17 @@ impl Lane {
             else {
                 return Novelty::Unclear;
             };
-            let digests: Vec<Vec<u8>> =
+            let digests: Vec<Bytes> =
                 prior.iter().filter_map(|row| Journal::read(row)).filter_map(|row| row.digest).collect();
             if !digests.is_empty() {
-                return verdict(digests.iter().any(|digest| *digest == event.digest));
+                return verdict(digests.iter().any(|digest| **digest == event.digest));
             }
         } else if !self.state.has(&passed) {
             return Novelty::Unclear;
         }
         let passed = self.state.get(&passed).flatten().and_then(|row| Passed::read(row)?.digest);
         match passed {
-            Some(digest) => verdict(digest == event.digest),
+            Some(digest) => verdict(*digest == event.digest),
             None if head.marks.gave_up(&event.source, number) => {
                 Novelty::Rejected(Reason::SequenceGap, "attribute entityseq: lies in a range that was given up")
             }
@@ -150,7 +150,7 @@ impl Lane {
             return Novelty::Unclear;
         }
         let Some(row) = self.state.get(&address).flatten() else { return Novelty::Fresh };
-        let same = Seen::read(row).is_some_and(|seen| seen.digest == event.digest);
+        let same = Seen::read(row).is_some_and(|seen| *seen.digest == event.digest);
         if same || lacks(Safeguard::Conflict) {
             Novelty::Duplicate
         } else {
@@ -182,7 +182,7 @@ impl Lane {
             }
             let address = self.seen_address(event);
             let mut row = address.key.clone();
-            row.extend([Value::Bytes(event.digest.to_vec()), Value::Time(self.now)]);
+            row.extend([Value::Bytes(event.digest.into()), Value::Time(self.now)]);
             self.state.set(address, Some(row));
         }
     }
@@ -204,7 +204,7 @@ impl Lane {
             entity_id: event.entity_id.clone(),
             source: event.source.clone(),
             sequence: number,
-            digest: Some(event.digest.to_vec()),
+            digest: Some(event.digest.into()),
             at: Micros(self.now),
         };
         self.state.set(address, Some(row.into_row()));

@@ -197,8 +197,8 @@ impl Lane {
             to,
             link_sequence: Some(sequence),
             timestamp_ms: None,
-            key: Some(key.into_bytes()),
-            value: Some(value),
+            key: Some(key.into_bytes().into()),
+            value: Some(value.into()),
             headers,
         });
     }
@@ -231,7 +231,7 @@ impl Lane {
                 to_topic: to.topic,
                 to_partition: to.partition.into(),
                 sent,
-                digest: Some(digest.to_vec()),
+                digest: Some(digest.into()),
             };
             self.state.set(address, Some(row.into_row()));
         }

@@ -365,7 +365,7 @@ impl Lane {
             partition: self.id.partition.into(),
             record_offset: arrival.record.offset,
             epoch: self.fence.epoch,
-            digest: Some(event.digest.to_vec()),
+            digest: Some(event.digest.into()),
             note,
             at: Micros(self.now),
         };

@@ -5,7 +5,7 @@
 use super::{
     rows::{Cell, Json, Micros},
     state::Address,
-    table::{Column, Row, Table, Value},
+    table::{Bytes, Column, Row, Table, Value},
 };
 
 macro_rules! tables {
@@ -67,14 +67,14 @@ tables! {
     /// beginnings of the last digests. They are null after a message that carried none.
     LINK_IN LinkIn = "link_in" (topic: String, partition: i64, from_topic: String, from_partition: i64) {
         mark: i64,
-        digest: Option<Vec<u8>>,
+        digest: Option<Bytes>,
         timeline: Option<i64>,
-        recent: Option<Vec<u8>>,
+        recent: Option<Bytes>,
     }
     /// How many messages a lane has sent to a partition, and their running digest.
     LINK_OUT LinkOut = "link_out" (topic: String, partition: i64, to_topic: String, to_partition: i64) {
         sent: i64,
-        digest: Option<Vec<u8>>,
+        digest: Option<Bytes>,
     }
     /// The reorder buffer. `link` is empty, or `<topic>/<partition>` of the sending lane where the number is
     /// a link's. A row with `place` 1 holds no record: it keeps the place of a dead letter. `digest` is the event's, or
@@ -83,10 +83,10 @@ tables! {
         place: i64,
         record_offset: Option<i64>,
         timestamp_ms: Option<i64>,
-        key: Option<Vec<u8>>,
-        value: Option<Vec<u8>>,
+        key: Option<Bytes>,
+        value: Option<Bytes>,
         headers: Option<String>,
-        digest: Option<Vec<u8>>,
+        digest: Option<Bytes>,
         held_at: Micros,
     }
     /// The entities that are unwell. `status` is `quarantined` or `draining`; `cause` is `failure`, `gap` or
@@ -110,8 +110,8 @@ tables! {
         sequence: Option<i64>,
         record_offset: Option<i64>,
         timestamp_ms: Option<i64>,
-        key: Option<Vec<u8>>,
-        value: Option<Vec<u8>>,
+        key: Option<Bytes>,
+        value: Option<Bytes>,
         headers: Option<String>,
         parked_at: Micros,
     }
@@ -120,8 +120,8 @@ tables! {
         source: String,
         sequence: Option<i64>,
         timestamp_ms: i64,
-        key: Option<Vec<u8>>,
-        value: Option<Vec<u8>>,
+        key: Option<Bytes>,
+        value: Option<Bytes>,
         headers: String,
         waiting_since: Micros,
     }
@@ -137,8 +137,8 @@ tables! {
         to_partition: i64,
         link_sequence: Option<i64>,
         timestamp_ms: Option<i64>,
-        key: Option<Vec<u8>>,
-        value: Option<Vec<u8>>,
+        key: Option<Bytes>,
+        value: Option<Bytes>,
         headers: String,
     }
     /// One row an applied, refused or skipped event. `number` is the sequence, or the record's offset where there is none.
@@ -152,18 +152,18 @@ tables! {
         partition: i64,
         record_offset: i64,
         epoch: i64,
-        digest: Option<Vec<u8>>,
+        digest: Option<Bytes>,
         note: Option<String>,
         at: Micros,
     }
     /// Ids of unsequenced events.
     SEEN Seen = "seen" (kind: String, entity_id: String, source: String, event_id: String) {
-        digest: Vec<u8>,
+        digest: Bytes,
         at: Micros,
     }
     /// Numbers that went past their entity without a journal row: dead letters and what waits.
     PASSED Passed = "passed" (kind: String, entity_id: String, source: String, sequence: i64) {
-        digest: Option<Vec<u8>>,
+        digest: Option<Bytes>,
         at: Micros,
     }
     /// Marks of entities that have no row of their own yet.
@@ -180,8 +180,8 @@ tables! {
         source: Option<String>,
         sequence: Option<i64>,
         timestamp_ms: i64,
-        key: Option<Vec<u8>>,
-        value: Option<Vec<u8>>,
+        key: Option<Bytes>,
+        value: Option<Bytes>,
         headers: String,
         attempts: i64,
         count: i64,

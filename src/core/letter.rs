@@ -155,12 +155,14 @@ impl Lane {
         if message.bytes() > self.limits.message_bytes_max {
             // The headers or the key alone are too large: only our own are kept.
             message.headers = message.headers.kept(usize::MAX, |name| name.starts_with("dlq."));
-            if let Some(key) = &mut message.key {
-                key.truncate(self.limits.message_bytes_max / 2);
+            if let Some(key) = &mut message.key
+                && key.len() > self.limits.message_bytes_max / 2
+            {
+                *key = key[..self.limits.message_bytes_max / 2].into();
             }
         }
         let room = self.limits.message_bytes_max.saturating_sub(message.bytes());
-        message.value = Some(value[..value.len().min(room)].to_vec());
+        message.value = Some(value[..value.len().min(room)].into());
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     reorder::record_bytes,
     sabotage::{Safeguard, lacks},
     state::Address,
-    table::{Key, Value},
+    table::{Bytes, Key, Value},
 };
 
 /// What the headers of a message of one of our own lanes say of its link.
@@ -127,13 +127,11 @@ impl Lane {
     fn pass_link(&mut self, known: LinkIn, link: &Link) {
         let recent = link.digest.filter(|_| self.limits.digests_kept > 0).map(|digest| {
             // After one without a digest the numbers of earlier ones would be off.
-            let mut recent = known.digest.and(known.recent).unwrap_or_default();
-            recent.extend_from_slice(&digest[..RECENT_BYTES]);
-            let over = recent.len().saturating_sub(self.limits.digests_kept * RECENT_BYTES);
-            recent.drain(..over);
-            recent
+            let recent = known.digest.and(known.recent).unwrap_or_default();
+            let over = (recent.len() + RECENT_BYTES).saturating_sub(self.limits.digests_kept * RECENT_BYTES);
+            [&recent[over..], &digest[..RECENT_BYTES]].concat().into()
         });
-        let (digest, timeline) = (link.digest.map(|digest| digest.to_vec()), link.timeline);
+        let (digest, timeline) = (link.digest.map(Bytes::from), link.timeline);
         let row = LinkIn { mark: link.sequence, digest, timeline, recent, ..known };
         self.state.set(row.address(), Some(row.into_row()));
     }
@@ -162,7 +160,7 @@ impl Lane {
         if let Some(Some(row)) = self.state.get(&address) {
             let digest = Held::read(row).and_then(|held| held.digest);
             return match (digest, link.digest) {
-                (Some(held), Some(digest)) if held != digest => self.halt_at_fork(known, link, &held),
+                (Some(held), Some(digest)) if *held != digest => self.halt_at_fork(known, link, &held),
                 _ => self.count(Outcome::Duplicate),
             };
         }
@@ -174,7 +172,7 @@ impl Lane {
             return;
         }
         let row = self.held_row(&arrival.record, &name, ("", &name, link.sequence), None);
-        let row = Held { digest: link.digest.map(|digest| digest.to_vec()), ..row };
+        let row = Held { digest: link.digest.map(Bytes::from), ..row };
         self.batch.held_bytes += record_bytes(&arrival.record);
         self.state.set(address, Some(row.into_row()));
     }
@@ -234,15 +232,15 @@ impl Lane {
 }
 
 /// What the digest of a message would have to be, as far as it is known, if it is another.
-fn forks(known: &LinkIn, link: &Link, record: &Record) -> Option<Vec<u8>> {
+fn forks(known: &LinkIn, link: &Link, record: &Record) -> Option<Bytes> {
     let digest = link.digest.filter(|_| !lacks(Safeguard::LinkDigest))?;
     let expected = if link.sequence == known.mark + 1 {
         // Before the first message there is nothing to know.
-        (known.digest.is_some() || known.mark == 0).then(|| chain(known.digest.as_deref(), parts(record)).to_vec())?
+        (known.digest.is_some() || known.mark == 0).then(|| chain(known.digest.as_deref(), parts(record)).into())?
     } else if link.sequence == known.mark {
         known.digest.clone()?
     } else {
-        recent(known, link.sequence)?.to_vec()
+        recent(known, link.sequence)?.into()
     };
     (!digest.starts_with(&expected)).then_some(expected)
 }

@@ -5,6 +5,7 @@ use super::{
     header::{self, Headers},
     ledger::Outbox,
     record::LaneId,
+    table::Bytes,
 };
 
 /// An outgoing message.
@@ -19,9 +20,9 @@ pub struct Message {
     /// Record timestamp, where it is not that of sending.
     pub timestamp_ms: Option<i64>,
     /// Record key.
-    pub key: Option<Vec<u8>>,
+    pub key: Option<Bytes>,
     /// Record value.
-    pub value: Option<Vec<u8>>,
+    pub value: Option<Bytes>,
     /// Record headers.
     pub headers: Headers,
 }
@@ -30,7 +31,7 @@ impl Message {
     /// Bytes that it takes in memory and on the wire, roughly.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+        let length = |part: &Option<Bytes>| part.as_ref().map_or(0, |bytes| bytes.len());
         length(&self.key) + length(&self.value) + self.headers.bytes() + 64
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::header::Headers;
+use super::{header::Headers, table::Bytes};
 
 /// One partition of a home topic; the single writer of its entities.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,9 +27,9 @@ pub struct Record {
     /// Milliseconds since the epoch, as the broker keeps it; -1 if it has none.
     pub timestamp_ms: i64,
     /// The record's key.
-    pub key: Option<Vec<u8>>,
+    pub key: Option<Bytes>,
     /// The record's value.
-    pub value: Option<Vec<u8>>,
+    pub value: Option<Bytes>,
     /// Headers in their order; names may repeat, values may be absent.
     pub headers: Headers,
 }
@@ -38,7 +38,7 @@ impl Record {
     /// Bytes that it takes in memory, roughly.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+        let length = |part: &Option<Bytes>| part.as_ref().map_or(0, |bytes| bytes.len());
         length(&self.key) + length(&self.value) + self.headers.bytes()
     }
 }

@@ -299,7 +299,7 @@ impl Lane {
             key: record.key.clone(),
             value: record.value.clone(),
             headers: Some(header::to_text(&record.headers)),
-            digest: event.map(|event| event.digest.to_vec()),
+            digest: event.map(|event| event.digest.into()),
             held_at: Micros(self.now),
         }
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::{
     saga::Instance,
     state::{Address, State},
-    table::{Key, Table, Type, Value},
+    table::{Bytes, Key, Table, Type, Value},
 };
 
 /// A Rust type that stands in one column.
@@ -52,7 +52,7 @@ impl<C: Cell> Cell for Option<C> {
     }
 }
 
-impl Cell for Vec<u8> {
+impl Cell for Bytes {
     const TYPE: Type = Type::Bytes;
     fn from_value(value: &Value) -> Option<Self> {
         if let Value::Bytes(bytes) = value { Some(bytes.clone()) } else { None }

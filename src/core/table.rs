@@ -4,6 +4,9 @@
 
 use std::sync::Arc;
 
+/// Bytes that are not copied: a record's value is its dead letter's too, and that of the message that tells of it.
+pub type Bytes = Arc<[u8]>;
+
 /// Type of a column, as the stores must hold it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
@@ -33,7 +36,7 @@ pub enum Value {
     /// See [`Type::Json`].
     Json(String),
     /// See [`Type::Bytes`].
-    Bytes(Vec<u8>),
+    Bytes(Bytes),
 }
 
 impl Value {

@@ -31,11 +31,11 @@ fn counted(key: String) -> Event {
 /// No JSON, no UTF-8, no type, a broken envelope.
 fn undecodable(number: usize, partitions: i32) -> Vec<Message> {
     let good = counted(format!("bad-bytes-{number}"));
-    let cut = Message { value: Some(b"{\"counter\": \"bad".to_vec()), ..good.binary(partitions) };
-    let latin = Message { value: Some(b"{\"counter\": \"caf\xe9\"}".to_vec()), ..good.binary(partitions) };
+    let cut = Message { value: Some(b"{\"counter\": \"bad".as_slice().into()), ..good.binary(partitions) };
+    let latin = Message { value: Some(b"{\"counter\": \"caf\xe9\"}".as_slice().into()), ..good.binary(partitions) };
     let mut untyped = good.binary(partitions);
     untyped.headers = untyped.headers.kept(usize::MAX, |name| name != "ce_type");
-    let broken = Message { value: Some(b"[]".to_vec()), ..good.structured(partitions) };
+    let broken = Message { value: Some(b"[]".as_slice().into()), ..good.structured(partitions) };
     vec![cut, latin, untyped, broken]
 }
 
@@ -56,7 +56,7 @@ fn invalid(number: usize, partitions: i32) -> Vec<Message> {
     let wide = Event { data: json!({ "counter": id("wide"), "delta": 1e30 }), ..counted(id("wide")) };
     let other = Event { data: json!({ "counter": "another", "delta": 1 }), ..counted(id("key")) };
     let keyless = Message { key: None, ..counted(id("keyless")).binary(partitions) };
-    let empty = Message { value: Some(Vec::new()), ..counted(id("empty")).binary(partitions) };
+    let empty = Message { value: Some([].into()), ..counted(id("empty")).binary(partitions) };
     let forged = Event { source: "/seriatim/purchases", ..counted(id("forged")) };
     vec![
         negative,

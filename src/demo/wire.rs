@@ -52,8 +52,8 @@ impl Event {
             to: LaneId { topic: self.topic.to_owned(), partition: partition_of(self.key.as_bytes(), partitions) },
             link_sequence: None,
             timestamp_ms: None,
-            key: Some(self.key.clone().into_bytes()),
-            value: Some(value.into_bytes()),
+            key: Some(self.key.as_bytes().into()),
+            value: Some(value.into_bytes().into()),
             headers,
         }
     }
@@ -70,7 +70,7 @@ pub struct Opened {
 
 /// Reads a record; `None` if it is not a sound event.
 pub fn open(record: &Record) -> Option<Opened> {
-    let key = String::from_utf8(record.key.clone()?).ok()?;
+    let key = String::from_utf8(record.key.as_deref()?.to_vec()).ok()?;
     let header = |name: &str| record.headers.text(name).map(str::to_owned);
     let body: Json = serde_json::from_slice(record.value.as_deref()?).ok()?;
     if !header("content-type")?.starts_with("application/cloudevents") {

@@ -14,6 +14,7 @@ use crate::core::{
     event::{Arrival, Event},
     marks::{Marks, Standing},
     record::LaneId,
+    table::Bytes,
 };
 
 /// Entity, source and number or id.
@@ -27,8 +28,8 @@ pub(super) struct Facts {
     /// By link and what it is held as.
     pub(super) held: BTreeMap<(String, Named<i64>), Held>,
     pub(super) waiting: BTreeSet<i64>,
-    pub(super) passed: BTreeMap<Named<i64>, Option<Vec<u8>>>,
-    pub(super) seen: BTreeMap<Named<String>, Vec<u8>>,
+    pub(super) passed: BTreeMap<Named<i64>, Option<Bytes>>,
+    pub(super) seen: BTreeMap<Named<String>, Bytes>,
     pub(super) marks: BTreeMap<String, Marks>,
 }
 
@@ -171,7 +172,7 @@ fn without_rows(case: &Case<'_>, facts: &Facts, is_replayed: bool) -> Fate {
 /// An event with a number: who took the number, and with what content?
 fn numbered(case: &Case<'_>, event: &Event, number: i64, facts: &Facts) -> Fate {
     let key = (event.entity_id.clone(), event.source.clone(), number);
-    let same = |digest: &Option<Vec<u8>>| digest.as_deref() == Some(event.digest.as_slice());
+    let same = |digest: &Option<Bytes>| digest.as_deref() == Some(event.digest.as_slice());
     let journal = facts.journal.get(&key).into_iter().flatten().any(|row| same(&row.digest));
     let passed = facts.passed.get(&key).is_some_and(same);
     let held = facts.held.get(&(String::new(), key)).is_some_and(|row| same(&row.digest));
@@ -193,7 +194,7 @@ fn numbered(case: &Case<'_>, event: &Event, number: i64, facts: &Facts) -> Fate 
 /// An event with an id: it was seen, and if there is a journal, somebody with its id was applied.
 fn identified(case: &Case<'_>, event: &Event, facts: &Facts) -> Fate {
     let key = (event.entity_id.clone(), event.source.clone(), event.id.clone());
-    let seen = facts.seen.get(&key).is_some_and(|digest| *digest == event.digest);
+    let seen = facts.seen.get(&key).is_some_and(|digest| **digest == event.digest);
     match (seen, case.journaled, case.twin) {
         (false, ..) => Fate::Lost,
         (true, false, _) => Fate::One(COUNTED),
@@ -229,7 +230,8 @@ mod tests {
         ]);
         headers.extend((!sequence.is_empty()).then_some(("ce_entityseq", Some(sequence))));
         let value = serde_json::json!({ "user_id": "u", "email": email }).to_string().into_bytes();
-        let record = Record { offset, timestamp_ms: 0, key: Some(b"u".to_vec()), value: Some(value), headers };
+        let record =
+            Record { offset, timestamp_ms: 0, key: Some(b"u".as_slice().into()), value: Some(value.into()), headers };
         decode::open(&catalog(), &lane(), record)
     }
 
@@ -249,7 +251,7 @@ mod tests {
             topic: lane().topic,
             partition: 0,
             record_offset: arrival.record.offset,
-            digest: Some(event.digest.to_vec()),
+            digest: Some(event.digest.into()),
         }
     }
 
@@ -303,7 +305,7 @@ mod tests {
         let event = again.decoded.as_ref().unwrap();
         let mut facts = Facts::default();
         let key = (event.entity_id.clone(), event.source.clone(), event.id.clone());
-        facts.seen.insert(key, event.digest.to_vec());
+        facts.seen.insert(key, event.digest.into());
         assert_eq!(fate(&again, &facts, &[]), Fate::IfTwin);
         assert_eq!(fate(&again, &Facts::default(), &[]), Fate::Lost);
     }

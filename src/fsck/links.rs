@@ -156,7 +156,7 @@ mod tests {
     fn read(low: i64, messages: &[(i64, i64, &str)]) -> (Links, Vec<Place>) {
         let mut links = Links::new(low);
         let places = messages.iter().map(|(number, batch, value)| {
-            let value = Some(value.as_bytes().to_vec());
+            let value = Some(value.as_bytes().into());
             let record = Record { offset: 0, timestamp_ms: 0, key: None, value, headers: Default::default() };
             links.take(&from(), *number, Position { batch: *batch, index: 0 }, &record)
         });

@@ -5,7 +5,7 @@
 use crate::core::{
     rows::{Cell, Json, Micros},
     state::Address,
-    table::{Column, Row, Table, Value},
+    table::{Bytes, Column, Row, Table, Value},
 };
 
 crate::core::ledger::tables! {
@@ -18,7 +18,7 @@ crate::core::ledger::tables! {
         topic: String,
         partition: i64,
         record_offset: i64,
-        digest: Option<Vec<u8>>,
+        digest: Option<Bytes>,
     }
     /// Dead letters.
     LETTER Letter = "dead_letter" (topic: String, partition: i64, record_offset: i64) {
@@ -31,7 +31,7 @@ crate::core::ledger::tables! {
     HELD Held = "held" (topic: String, partition: i64, link: String, kind: String, entity_id: String, source: String, sequence: i64) {
         place: i64,
         record_offset: Option<i64>,
-        digest: Option<Vec<u8>>,
+        digest: Option<Bytes>,
     }
     /// The unwell.
     QUARANTINE Quarantine = "quarantine" (topic: String, partition: i64, kind: String, entity_id: String) {
@@ -62,11 +62,11 @@ crate::core::ledger::tables! {
     }
     /// Ids of unsequenced events.
     SEEN Seen = "seen" (kind: String, entity_id: String, source: String, event_id: String) {
-        digest: Vec<u8>,
+        digest: Bytes,
     }
     /// Numbers that went past their entity without a journal row.
     PASSED Passed = "passed" (kind: String, entity_id: String, source: String, sequence: i64) {
-        digest: Option<Vec<u8>>,
+        digest: Option<Bytes>,
     }
     /// Marks of entities without a row.
     STRAY Stray = "stray" (kind: String, entity_id: String) {

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 
-use crate::core::{header, record::Record};
+use crate::core::{header, record::Record, table::Bytes};
 
 /// Room for most records' headers, so that memory is asked for once.
 const VALUES_BYTES_USUAL: usize = 384;
@@ -19,8 +19,8 @@ pub(super) fn record_of(message: &BorrowedMessage<'_>) -> Record {
     Record {
         offset: message.offset(),
         timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
-        key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().map(<[u8]>::to_vec),
+        key: message.key().map(Bytes::from),
+        value: message.payload().map(Bytes::from),
         headers: message.headers().map_or_else(header::Headers::default, headers_of),
     }
 }

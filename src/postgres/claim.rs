@@ -81,7 +81,9 @@ pub(super) async fn peek(open: &mut Open, lane: &LaneId) -> Result<Option<LaneRo
 
 /// Reads lanes' rows under lock. The locks end with the statement: having waited for them is the point.
 pub(super) async fn look(open: &mut Open, lanes: &[LaneId]) -> Result<(Vec<LaneRow>, i64), Error> {
-    let rows = open.rows("looking at lanes' rows", &[], LOCK, keys(lanes.iter())?).await?;
+    let mut arguments = Arguments::default();
+    add_keys(&mut arguments, lanes.iter())?;
+    let rows = open.rows("looking at lanes' rows", &[], LOCK, arguments).await?;
     let found = rows.iter().map(|row| lane_row(row, open.timeline)).collect::<Result<_, _>>()?;
     Ok((found, clock(open).await?))
 }
@@ -93,14 +95,12 @@ pub(super) async fn clock(open: &mut Open) -> Result<i64, Error> {
     Ok(cell::<chrono::DateTime<chrono::Utc>>(row, 0)?.timestamp_micros())
 }
 
-/// Lanes' keys: the first two arguments of whatever locks their rows.
-pub(super) fn keys<'a>(lanes: impl Iterator<Item = &'a LaneId>) -> Result<Arguments, Error> {
+/// Adds lanes' keys: the first two arguments of whatever locks their rows.
+pub(super) fn add_keys<'a>(arguments: &mut Arguments, lanes: impl Iterator<Item = &'a LaneId>) -> Result<(), Error> {
     let (topics, partitions): (Vec<&str>, Vec<i64>) =
         lanes.map(|lane| (lane.topic.as_str(), i64::from(lane.partition))).unzip();
-    let mut arguments = Arguments::default();
     arguments.add(topics)?;
-    arguments.add(partitions)?;
-    Ok(arguments)
+    arguments.add(partitions)
 }
 
 /// How many columns a lane's row has, and where the next column stands.

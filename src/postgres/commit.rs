@@ -58,6 +58,8 @@ const FRAME: Frame = Frame {
 const NOW: usize = 6;
 const MOVED: usize = 7;
 const PARTS: usize = 8;
+/// A connection that has sent a larger batch gives the memory back: the next one is rarely as large.
+const BUFFER_BYTES_KEPT: usize = 1 << 20;
 
 /// One thing done to a table, and the number of its rows.
 struct Part {
@@ -77,7 +79,9 @@ pub(super) async fn commit(
     if sorted.is_empty() {
         return Ok(Committed::All { now: claim::clock(open).await? });
     }
-    let mut arguments = lane_arguments(&sorted)?;
+    let bytes = tables.iter().map(TableWrites::bytes).sum();
+    let mut arguments = Arguments::with_capacity(bytes);
+    add_lanes(&mut arguments, &sorted)?;
     let mut parts = Vec::new();
     for writes in &tables {
         add_parts(&mut arguments, &mut parts, writes)?;
@@ -98,14 +102,17 @@ pub(super) async fn commit(
     failpoint::reach(Point::Written);
     failpoint::reach_within(Point::CommitSent, open.commit()).await?;
     failpoint::reach(Point::CommitAnswered);
+    if bytes > BUFFER_BYTES_KEPT {
+        open.shrink();
+    }
     Ok(Committed::All { now })
 }
 
 /// The arguments of the frame's head.
-fn lane_arguments(sorted: &[&LaneCommit]) -> Result<Arguments, Error> {
+fn add_lanes(arguments: &mut Arguments, sorted: &[&LaneCommit]) -> Result<(), Error> {
     let each = |number: fn(&LaneCommit) -> i64| sorted.iter().map(|commit| number(commit)).collect::<Vec<_>>();
     let last = || sorted.iter().map(|commit| commit.last.as_ref());
-    let mut arguments = claim::keys(sorted.iter().map(|commit| &commit.lane))?;
+    claim::add_keys(arguments, sorted.iter().map(|commit| &commit.lane))?;
     arguments.add(each(|commit| commit.expected.next_offset))?;
     arguments.add(each(|commit| commit.expected.epoch))?;
     arguments.add(sorted.iter().map(|commit| commit.expected.token.as_str()).collect::<Vec<_>>())?;
@@ -116,8 +123,7 @@ fn lane_arguments(sorted: &[&LaneCommit]) -> Result<Arguments, Error> {
     arguments.add(last().map(|last| last.map(|last| last.timestamp_ms)).collect::<Vec<_>>())?;
     arguments.add(last().map(|last| last.map(|last| last.digest.as_slice())).collect::<Vec<_>>())?;
     arguments.add(each(|commit| commit.relayed.batch))?;
-    arguments.add(each(|commit| commit.relayed.index))?;
-    Ok(arguments)
+    arguments.add(each(|commit| commit.relayed.index))
 }
 
 /// One table: at most one insert, one update, one delete.

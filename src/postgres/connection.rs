@@ -6,7 +6,7 @@
 use std::{future::Future, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Executor, PgConnection, Row, SqlSafeStr,
+    ConnectOptions, Connection, Executor, PgConnection, Row, SqlSafeStr,
     postgres::{PgArguments, PgRow},
 };
 
@@ -138,6 +138,11 @@ impl Open {
         answer.map(|done| done.rows_affected()).map_err(|error| self.failed(&error, doing, tables))
     }
 
+    /// Gives back what the largest statement so far has taken for its sending.
+    pub(super) fn shrink(&mut self) {
+        self.connection.shrink_buffers();
+    }
+
     fn failed(&mut self, error: &sqlx::Error, doing: &str, tables: &[&'static Table]) -> Error {
         self.lacks_room |= error::lacks_room(error);
         error::of(error, doing, tables)
@@ -186,6 +191,13 @@ async fn bounded<T>(bound: Duration, answer: impl Future<Output = T>) -> Result<
 pub(super) struct Arguments(PgArguments);
 
 impl Arguments {
+    /// With room for so much, so that large ones are not moved as they grow.
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        let mut arguments = Self::default();
+        sqlx::Arguments::reserve(&mut arguments.0, 0, bytes);
+        arguments
+    }
+
     /// Adds one argument.
     pub(super) fn add<'t, T>(&mut self, value: T) -> Result<(), Error>
     where

@@ -154,7 +154,7 @@ impl Maker<'_> {
             let data = json!({ "counter": "c2", "delta": 1 });
             event("activity", "c2".to_owned(), "/edge/broken", id.to_owned(), "activity.counted", None, data)
         };
-        let cut = Message { value: Some(b"{\"counter\":".to_vec()), ..good("cut").binary(self.partitions) };
+        let cut = Message { value: Some(b"{\"counter\":".as_slice().into()), ..good("cut").binary(self.partitions) };
         let empty = Message { value: None, ..good("empty").binary(self.partitions) };
         let other = Event { kind: "activity.exploded", ..good("unknown") }.binary(self.partitions);
         // Names its entity and number: its successor does not wait for it.

@@ -75,7 +75,9 @@ async fn move_lanes(open: &mut Open, sorted: &[&LaneCommit]) -> Result<i64, Erro
 
 fn lane_cells(commit: &LaneCommit) -> Vec<Value> {
     let (offset, timestamp, digest) = match &commit.last {
-        Some(last) => (Value::Int(last.offset), Value::Int(last.timestamp_ms), Value::Bytes(last.digest.clone())),
+        Some(last) => {
+            (Value::Int(last.offset), Value::Int(last.timestamp_ms), Value::Bytes(last.digest.as_slice().into()))
+        }
         None => (Value::Null, Value::Null, Value::Null),
     };
     vec![

@@ -120,7 +120,7 @@ fn cell_as_json(value: &Value) -> serde_json::Value {
         Value::Text(text) | Value::Json(text) => text.as_str().into(),
         Value::Bytes(bytes) => {
             let mut hex = String::with_capacity(bytes.len() * 2);
-            for byte in bytes {
+            for byte in bytes.iter() {
                 // Writing to a string cannot fail.
                 let _ = write!(hex, "{byte:02x}");
             }

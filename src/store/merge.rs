@@ -32,6 +32,11 @@ impl<'a> TableWrites<'a> {
         let updates = self.updates.iter().map(|(row, _)| *row);
         self.inserts.iter().copied().chain(updates).chain(self.deletes.iter().copied())
     }
+
+    /// Bytes of its cells, each with its length before it.
+    pub(crate) fn bytes(&self) -> usize {
+        self.rows().flatten().map(|cell| size_of::<i32>() + size(cell)).sum()
+    }
 }
 
 /// The lanes in the order in which their rows are locked.
@@ -68,7 +73,7 @@ pub(crate) fn merge(lanes: &[LaneCommit]) -> Result<Vec<TableWrites<'_>>, Error>
         }
     }
     let tables = by_name.into_values().map(sorted).collect::<Result<Vec<_>, _>>()?;
-    let bytes: usize = tables.iter().flat_map(TableWrites::rows).flatten().map(size).sum();
+    let bytes: usize = tables.iter().map(TableWrites::bytes).sum();
     match bytes > COMMIT_BYTES_MAX {
         true => Err(Error::Rejected(format!("a commit of {bytes} bytes is larger than any may be"))),
         false => Ok(tables),

@@ -117,7 +117,7 @@ mod tests {
         let (row, _) = session.claim(&lane, "t", "o", 0).await.unwrap();
         let edge = NOW - micros(shared.limits.dedupe_window) - CLOCKS_APART;
         let id = |n: i64| ["profile", "u", "s", &n.to_string()].map(Value::text);
-        let digest = |at| [Value::Bytes(vec![1]), Value::Time(at)];
+        let digest = |at| [Value::Bytes([1].into()), Value::Time(at)];
         let rows = (0..=OLD).map(|n| id(n).into_iter().chain(digest(edge - i64::from(n < OLD))).collect());
         let commit = LaneCommit {
             lane,

@@ -280,7 +280,7 @@ mod tests {
             link_sequence: Some(1),
             timestamp_ms: None,
             key: None,
-            value: Some(vec![0; 100]),
+            value: Some(vec![0; 100].into()),
             headers: Default::default(),
         }
     }

@@ -111,7 +111,7 @@ async fn what_the_relay_has_no_time_to_take_is_left_to_the_table() {
     relay.hear();
     relay.lanes.get_mut(&id()).unwrap().1.read(Vec::new(), true);
     // The relay waits for a broker; the writers commit on.
-    let large = |batch| Message { value: Some(vec![0; 1 << 20]), ..message(batch) };
+    let large = |batch| Message { value: Some(vec![0; 1 << 20].into()), ..message(batch) };
     for batch in 1..=64 {
         handle.hand(&id(), &shown, vec![large(batch)], 1);
     }

@@ -120,8 +120,8 @@ pub fn record(dice: &mut Dice) -> (&'static str, Record) {
         mutate::bytes(dice, &mut key);
     }
     break_headers(dice, &mut headers);
-    let key = (!dice.one_in(50)).then_some(key);
-    let value = (!dice.one_in(50)).then_some(value);
+    let key = (!dice.one_in(50)).then(|| key.into());
+    let value = (!dice.one_in(50)).then(|| value.into());
     let headers = headers.into_iter().collect();
     (topic, Record { offset: 0, timestamp_ms: 1_767_225_600_000, key, value, headers })
 }
@@ -203,7 +203,7 @@ fn told(arrival: &Arrival) -> String {
 /// The same record with its JSON laid out for people.
 fn laid_out_anew(record: &Record) -> Option<Record> {
     let json: Json = serde_json::from_slice(record.value.as_deref()?).ok()?;
-    Some(Record { value: Some(format!(" {json:#}\n").into_bytes()), ..record.clone() })
+    Some(Record { value: Some(format!(" {json:#}\n").into_bytes().into()), ..record.clone() })
 }
 
 /// Headers come out of their text as they went in, and nothing breaks what reads them.
@@ -243,7 +243,7 @@ pub fn replay() {
         let kept: Json = serde_json::from_slice(&fs::read(&file).expect("a regression")).expect("a regression is JSON");
         let header = |header: &Json| (header::name(header[0].as_str().unwrap_or_default()), unhex(&header[1]));
         let headers = kept["headers"].as_array().into_iter().flatten().map(header).collect();
-        let (key, value) = (unhex(&kept["key"]), unhex(&kept["value"]));
+        let (key, value) = (unhex(&kept["key"]).map(Into::into), unhex(&kept["value"]).map(Into::into));
         let partition = kept["partition"].as_i64().and_then(|partition| i32::try_from(partition).ok()).unwrap_or(0);
         let lane = LaneId { topic: kept["topic"].as_str().unwrap_or_default().to_owned(), partition };
         let record = Record { offset: 0, timestamp_ms: 0, key, value, headers };

@@ -58,11 +58,11 @@ async fn a_record_comes_back_as_it_was_sent() {
     let home = lane(&topic, 0);
     let full = Message {
         timestamp_ms: Some(1_700_000_000_123),
-        key: Some(vec![0, 255]),
+        key: Some([0, 255].into()),
         headers: [("ce_id", Some("1")), ("twice", Some("")), ("twice", None)].into_iter().collect(),
         ..message(&home, "value")
     };
-    let empty = Message { key: Some(Vec::new()), value: Some(Vec::new()), ..message(&home, "") };
+    let empty = Message { key: Some([].into()), value: Some([].into()), ..message(&home, "") };
     let absent = Message { value: None, ..message(&home, "") };
     send_all(&settings, &[full.clone(), empty, absent]).await;
     let mut member = Member::join(&settings, &topic);
@@ -70,7 +70,7 @@ async fn a_record_comes_back_as_it_was_sent() {
     let records = member.open(&home, 0).records(3).await;
     assert_eq!(records[0].timestamp_ms, 1_700_000_000_123);
     assert_eq!((&records[0].key, &records[0].value, &records[0].headers), (&full.key, &full.value, &full.headers));
-    assert_eq!((&records[1].key, &records[1].value), (&Some(Vec::new()), &Some(Vec::new())));
+    assert_eq!((&records[1].key, &records[1].value), (&Some([].into()), &Some([].into())));
     assert_eq!((&records[2].key, &records[2].value), (&None, &None));
     assert!(records[2].timestamp_ms > 1_700_000_000_123, "the time of sending where none was given");
 }
@@ -251,7 +251,7 @@ async fn nothing_lands_after_a_refused_message() {
         let topic = unique("compacted");
         cluster.apply(&[manifest(&topic, 1, &[("cleanup.policy", "compact")])], HANG).await.unwrap();
         let out = lane(&topic, 0);
-        let with_key = |value: &str| Message { key: Some(vec![1]), ..message(&out, value) };
+        let with_key = |value: &str| Message { key: Some([1].into()), ..message(&out, value) };
         let (sender, mut reports) = unbounded_channel();
         let producer = Producer::start(&settings, sender).unwrap();
         for tag in 0..sound_before {

@@ -66,7 +66,7 @@ pub fn message(to: &LaneId, value: impl Into<Vec<u8>>) -> Message {
         link_sequence: None,
         timestamp_ms: None,
         key: None,
-        value: Some(value.into()),
+        value: Some(value.into().into()),
         headers: Default::default(),
     }
 }

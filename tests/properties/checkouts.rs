@@ -83,7 +83,7 @@ fn answer(world: &mut World, orders: &[Order], read: &mut usize) -> bool {
     *read += asked.len();
     let mut did = false;
     for message in asked.iter().filter(|message| message.to.topic == "payment-requests") {
-        let key = String::from_utf8(message.key.clone().unwrap()).unwrap();
+        let key = String::from_utf8(message.key.as_deref().unwrap().to_vec()).unwrap();
         let data: Json = serde_json::from_slice(message.value.as_deref().unwrap()).unwrap();
         let gateway = orders[purchase_number(&key)].gateway;
         let money =

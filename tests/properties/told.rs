@@ -53,8 +53,8 @@ pub fn record(key: &str, source: &str, number: Option<i64>, kind: &str, data: &s
     Record {
         offset: 0,
         timestamp_ms: lane_world::BEGIN / 1000,
-        key: Some(key.as_bytes().to_vec()),
-        value: Some(data.to_string().into_bytes()),
+        key: Some(key.as_bytes().into()),
+        value: Some(data.to_string().into_bytes().into()),
         headers,
     }
 }

@@ -86,7 +86,7 @@ impl Scenario for Breaking {
         let (mut values, mut parked) = (BTreeMap::<String, i64>::new(), BTreeMap::<String, Vec<i64>>::new());
         let mut known = BTreeSet::new();
         for record in evidence.log.iter().filter(|(lane, _)| lane.topic == Brittle::TOPIC).flat_map(|(_, log)| log) {
-            let key = String::from_utf8(record.key.clone().unwrap()).unwrap();
+            let key = String::from_utf8(record.key.as_deref().unwrap().to_vec()).unwrap();
             let data: Json = serde_json::from_slice(record.value.as_deref().unwrap()).unwrap();
             let delta = data["delta"].as_i64().unwrap();
             if let Some(parked) = parked.get_mut(&key) {

@@ -265,7 +265,7 @@ fn aged(table: &'static Table, id: &str, at: i64) -> Row {
         ("outcome", _) => Value::Text("applied".to_owned()),
         (_, Type::Text | Type::Json) => Value::Text("x".to_owned()),
         (_, Type::Int) => Value::Int(1),
-        (_, Type::Bytes) => Value::Bytes(vec![1]),
+        (_, Type::Bytes) => Value::Bytes([1].into()),
         (_, Type::Time) => Value::Time(0),
     });
     cells.collect()

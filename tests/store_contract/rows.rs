@@ -18,10 +18,10 @@ pub async fn every_type_round_trips(database: Database) {
     let long = "ä".repeat(1 << 19);
     let rows = [
         every("", i64::MIN, -1, [Value::Null, Value::Null, Value::Null, Value::Null, Value::Null]),
-        every("a", 0, 0, [text(""), Value::Int(i64::MAX), Value::Bytes(vec![]), Value::Time(-1), json("{}")]),
-        every("a", 1, 0, [text("NULL"), Value::Int(i64::MIN), Value::Bytes(all), Value::Time(0), json("null")]),
+        every("a", 0, 0, [text(""), Value::Int(i64::MAX), Value::Bytes([].into()), Value::Time(-1), json("{}")]),
+        every("a", 1, 0, [text("NULL"), Value::Int(i64::MIN), Value::Bytes(all.into()), Value::Time(0), json("null")]),
         every("a", 2, 1, [text("{}, \"x\\y\"'"), Value::Int(-1), Value::Null, Value::Time(1), json("\"\\\\u0000\"")]),
-        every("a", 3, 1, [text(&long), Value::Null, Value::Bytes(plenty), Value::Null, json("[1,null]")]),
+        every("a", 3, 1, [text(&long), Value::Null, Value::Bytes(plenty.into()), Value::Null, json("[1,null]")]),
         every(
             "ñ漢🦀",
             0,

@@ -158,7 +158,7 @@ fn message(batch: i64, index: i64, to_topic: &str, to_partition: i64, link_seque
         Value::Int(to_partition),
         link_sequence.map_or(Value::Null, Value::Int),
         Value::Int(1),
-        Value::Bytes(b"key".to_vec()),
+        Value::Bytes(b"key".as_slice().into()),
         Value::Null,
         text("[]"),
     ]

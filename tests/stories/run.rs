@@ -209,7 +209,7 @@ impl Run<'_> {
         let hours_ago: i64 = cell("hours_ago").map_or(Ok(0), |hours| hours.parse()).map_err(|_| "hours".to_owned())?;
         let value = cell("value").unwrap_or_else(|| Json::Object(data).to_string());
         let timestamp_ms = self.world.now() / 1000 - hours_ago * 3_600_000;
-        let (key, value) = (Some(key.into_bytes()), Some(value.into_bytes()));
+        let (key, value) = (Some(key.into_bytes().into()), Some(value.into_bytes().into()));
         let mut record = Record { offset: 0, timestamp_ms, key, value, headers };
         if let Some(history) = cell("history") {
             let digest = self.chain(&record, &history);

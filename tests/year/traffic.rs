@@ -151,7 +151,7 @@ impl Traffic {
     /// What cannot be read, what is about nothing, what fails, what leaves a gap.
     fn misbehave(&mut self, world: &mut World, part: i64) {
         let mut broken = self.record(world, "c0", "activity.counted", None, &json!({}));
-        broken.value = Some(b"no json".to_vec());
+        broken.value = Some(b"no json".as_slice().into());
         world.append("activity", broken);
         let payment = format!("unknown-{part}");
         let data = json!({ "payment_id": payment, "amount_minor": 1, "currency": "EUR", "provider_ref": "r" });
@@ -224,7 +224,7 @@ impl Traffic {
         headers.write("ce_source", "/till");
         headers.write("ce_type", kind);
         headers.extend(number.map(|number| ("ce_entityseq", Some(number.to_string()))));
-        let (key, value) = (Some(key.as_bytes().to_vec()), Some(data.to_string().into_bytes()));
+        let (key, value) = (Some(key.as_bytes().into()), Some(data.to_string().into_bytes().into()));
         Record { offset: 0, timestamp_ms: world.now() / 1000, key, value, headers }
     }
 }
