@@ -88,7 +88,7 @@ pub struct Kafka {
     pub instance_id: Option<String>,
     /// Properties handed to librdkafka as they are.
     pub properties: BTreeMap<String, Secret>,
-    /// Bytes that may wait in memory per lane before the lane is paused. Default 8 MiB: two full batches.
+    /// Bytes that may wait in memory per lane before the lane is paused. Default 4 MiB: two full batches.
     pub inbox_bytes: usize,
     /// Records that may wait in memory per lane. Default 20000: ten full batches of small records.
     pub inbox_records: usize,
@@ -118,7 +118,7 @@ impl Kafka {
                 |value| name(value).map(Some),
                 |id| id.clone().unwrap_or_default(),
             ),
-            inbox_bytes: area.bytes("inbox_bytes", 8 << 20, 64 << 10..=1 << 30),
+            inbox_bytes: area.bytes("inbox_bytes", 4 << 20, 64 << 10..=1 << 30),
             inbox_records: area.count("inbox_records", 20_000, 1..=1_000_000),
             session_timeout: area.duration("session_timeout", seconds(45), seconds(6)..=minutes(30)),
             stall_deadline: area.duration("stall_deadline", seconds(60), seconds(10)..=minutes(60)),

@@ -14,7 +14,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub struct Batch {
     /// Records at most. Default 1000: beyond it a batch gets slower, not cheaper.
     pub records_max: usize,
-    /// Bytes of records at most. Default 4 MiB.
+    /// Bytes of records at most. Default 2 MiB.
     pub bytes_max: usize,
     /// How long to wait for more records once there is one. Default 2 ms; 0 takes what is there.
     pub wait: Duration,
@@ -25,7 +25,7 @@ impl Batch {
         let mut area = reader.area("batch");
         Self {
             records_max: area.count("records_max", 1_000, 1..=100_000),
-            bytes_max: area.bytes("bytes_max", 4 << 20, 64 << 10..=256 << 20),
+            bytes_max: area.bytes("bytes_max", 2 << 20, 64 << 10..=256 << 20),
             // Longer than a second is no batching any more, it is a delay.
             wait: area.duration("wait", Duration::from_millis(2), Duration::ZERO..=SECOND),
         }
