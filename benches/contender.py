@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services import Place, sql
+from services import Place
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,7 @@ class Textbook:
 
     @staticmethod
     def taken(place: Place) -> int:
-        if sql(place.url, "select to_regclass('account') is not null") != "t":
-            return 0
-        return int(sql(place.url, "select coalesce(sum(movements), 0) from account"))
+        return int(place.ask("select coalesce(sum(movements), 0) from account", "account") or 0)
 
 
 @dataclass(frozen=True)
@@ -99,6 +97,4 @@ class Ours:
 
     @staticmethod
     def taken(place: Place) -> int:
-        if sql(place.url, "select to_regclass('seriatim.lane') is not null") != "t":
-            return 0
-        return int(sql(place.url, "select coalesce(sum(next_offset), 0) from seriatim.lane"))
+        return int(place.ask("select coalesce(sum(next_offset), 0) from seriatim.lane", "seriatim.lane") or 0)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from bisect import bisect_left
 
 import backlog
 from contender import Load, Ours, Stream
-from services import Place, Services
+from services import Place, Services, Session
 
 MILLION = 1_000_000
 ASIDE_SECONDS = 30
 """For how long the rate is measured before the other transaction begins, at its end, and after it."""
+OPEN_SHARE_MAX = 0.5
+"""The share of its rate that a contender is expected to keep at most: as many events wait for it."""
 
 Looks = list[tuple[float, int]]
 
@@ -45,23 +46,13 @@ class Snapshot:
     """A session that has begun a transaction, has looked, and then does nothing."""
 
     def __init__(self, place: Place) -> None:
-        command = ["psql", place.url, "-qAt", "-v", "ON_ERROR_STOP=1"]
-        self.session = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.say("begin isolation level repeatable read; select count(*) >= 0 from bank.account;", "t")
-
-    def say(self, statements: str, answer: str) -> None:
-        assert self.session.stdin and self.session.stdout
-        self.session.stdin.write(statements + "\n")
-        self.session.stdin.flush()
-        said = self.session.stdout.readline().strip()
-        assert said == answer, f"the other session said {said!r}"
+        self.session = Session(place.url)
+        self.session.ask("begin isolation level repeatable read; select count(*) from bank.account")
 
     def close(self) -> None:
         """Ends it; fails if it was not open all the time."""
-        self.say("select now() < clock_timestamp(); commit;", "t")
-        assert self.session.stdin
-        self.session.stdin.close()
-        assert self.session.wait() == 0
+        assert self.session.ask("select now() < clock_timestamp(); commit") == "t"
+        self.session.close()
 
 
 def snapshot(services: Services, load: Load, contender: Ours, expected: float, seconds: float) -> dict[str, float]:
@@ -70,7 +61,7 @@ def snapshot(services: Services, load: Load, contender: Ours, expected: float, s
     The contender should write no table that grows: its own slowing down would be taken for the other's doing.
     """
     # A tenth more than is expected: it must not run dry.
-    events = int((2 * ASIDE_SECONDS + seconds) * expected * 1.1)
+    events = int((2 * ASIDE_SECONDS + seconds * OPEN_SHARE_MAX) * expected * 1.1)
     services.need_room(events)
     looks: Looks = []
     other: list[Snapshot] = []

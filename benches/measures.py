@@ -7,7 +7,7 @@ import time
 from collections import deque
 
 from contender import Load, Ours, Stream
-from services import Place, Services, sql
+from services import Place, Services
 
 LOOK_SECONDS = 0.05
 """Between two looks at how far a worker has come: a look is a process, and costs the same before a crash and after it."""
@@ -35,8 +35,7 @@ def pace(services: Services, load: Load, contender: Ours, rate: float, seconds: 
 def wait_for_lanes(place: Place, partitions: int) -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        made = sql(place.url, "select to_regclass('seriatim.lane') is not null") == "t"
-        if made and int(sql(place.url, "select count(*) from seriatim.lane")) == partitions:
+        if place.ask("select count(*) from seriatim.lane", "seriatim.lane") == str(partitions):
             return
         time.sleep(0.05)
     raise AssertionError("the worker claims no lanes")

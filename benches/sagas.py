@@ -14,7 +14,7 @@ from pathlib import Path
 
 from backlog import LOOK_SECONDS, RUN_SECONDS_MAX, end
 from contender import Load
-from services import Place, Services, sql
+from services import Place, Services
 
 PARTITIONS = 4
 HOMES = ("purchases", "payments", "stock", "profiles", "activity")
@@ -53,9 +53,7 @@ class TextbookSagas:
 
 def placed(place: Place) -> bool:
     """Whether the first purchase is committed."""
-    if sql(place.url, "select to_regclass('shop.purchase') is not null") != "t":
-        return False
-    return sql(place.url, "select exists (select from shop.purchase)") == "t"
+    return place.ask("select exists (select from shop.purchase)", "shop.purchase") == "t"
 
 
 def run(services: Services, load: Load, contender: Shipped | TextbookSagas, purchases: int) -> dict[str, float]:

@@ -93,6 +93,29 @@ def sql(url: str, statement: str) -> str:
     return asked.stdout.strip()
 
 
+class Session:
+    """A connection of its own. Whoever looks often must not have the server make a process for each look."""
+
+    def __init__(self, url: str) -> None:
+        command = ["psql", url, "-qAt", "-v", "ON_ERROR_STOP=1"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, statements: str) -> str:
+        """The one line that statements answer with."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(statements + ";\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        assert line, f"the session has ended: {statements}"
+        return line.strip()
+
+    def close(self) -> None:
+        """Ends it; fails if it has ended before."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        assert self.process.wait() == 0
+
+
 @dataclass
 class Place:
     """A database, a consumer group and topics, for one run."""
@@ -102,15 +125,26 @@ class Place:
     homes: tuple[str, ...] = ("accounts",)
     others: tuple[str, ...] = ("balances",)
     name: str = field(default_factory=lambda: f"bench-{uuid.uuid4().hex[:8]}")
+    found: set[str] = field(default_factory=set)
 
     def __enter__(self) -> Place:
         self.services.make_topics(dict.fromkeys(self.topics, self.partitions))
         sql(self.services.postgres, f"create database {self.database}")
+        self.session = Session(self.url)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.session.close()
         sql(self.services.postgres, f"drop database {self.database} with (force)")
         self.services.drop_topics(self.topics)
+
+    def ask(self, statement: str, table: str) -> str | None:
+        """The one cell that a statement answers with, once there is the table that it reads."""
+        if table not in self.found:
+            if self.session.ask(f"select to_regclass('{table}') is not null") != "t":
+                return None
+            self.found.add(table)
+        return self.session.ask(statement)
 
     def topic(self, name: str) -> str:
         return f"{self.name}.{name}"

@@ -21,7 +21,7 @@ use rdkafka::{
 use services::{PARTITIONS, Process, Worker, logs, wait_until};
 use stage::{Event, STEP, Stage, key_on};
 
-/// What the worker may take at its peak: the limit of the shipped chart.
+/// What the worker may take at its peak; the shipped chart allows it a little more.
 const RESIDENT_KIB_MAX: u64 = 256 << 10;
 /// Records of one attack, if `SERIATIM_TEST_FLOOD` does not say how many.
 const FLOOD: usize = 20_000;
@@ -52,6 +52,7 @@ impl Siege {
         let logs = logs(stage.topics.prefix.trim_end_matches('.'));
         println!("logs in {}, database {}", logs.display(), stage.database.url);
         let worker = Worker::new(&stage.brokers, &stage.topics, &stage.database)
+            .as_in_the_image()
             .with("REORDER__HELD_PER_LANE_MAX", &HELD_MAX.to_string())
             .with("REORDER__HELD_PER_ENTITY_MAX", "100");
         let process = worker.start("worker", &logs);

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::core::record::Record;
+use crate::core::{header::HEADER_BYTES, record::Record};
 
 /// A lane's records on their way from the reader to its writer.
 pub struct Inbox {
@@ -192,7 +192,7 @@ impl Inbox {
 
 /// Memory of a record, roughly; never zero, so that empty records are bounded too.
 fn record_bytes(record: &Record) -> usize {
-    record.bytes() + 48 * record.headers.len() + size_of::<Record>()
+    record.bytes() + HEADER_BYTES * record.headers.len() + size_of::<Record>()
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ pub const DIGEST: &str = "seriatim_digest";
 /// Names the timeline of the database that a message was committed on, a decimal.
 pub const TIMELINE: &str = "seriatim_timeline";
 
+/// What a header takes in memory beside its name and its value: here, or in the client.
+pub const HEADER_BYTES: usize = 64;
+
 /// A header's name: for those that every record has no memory is asked.
 pub type Name = Cow<'static, str>;
 

@@ -141,7 +141,7 @@ impl Lane {
             value: record.value.clone(),
             headers,
         };
-        if message.bytes() > self.limits.message_bytes_max + ENVELOPE_BYTES {
+        if message.wire_bytes() > self.limits.message_bytes_max + ENVELOPE_BYTES {
             self.cut_letter(&mut message);
         }
         message
@@ -152,7 +152,7 @@ impl Lane {
         let value = message.value.take().unwrap_or_default();
         message.headers.write("dlq.cut", value.len());
         message.headers.write("dlq.sha256", hex(&Sha256::digest(&value)));
-        if message.bytes() > self.limits.message_bytes_max {
+        if message.wire_bytes() > self.limits.message_bytes_max {
             // The headers or the key alone are too large: only our own are kept.
             message.headers = message.headers.kept(usize::MAX, |name| name.starts_with("dlq."));
             if let Some(key) = &mut message.key
@@ -161,7 +161,7 @@ impl Lane {
                 *key = key[..self.limits.message_bytes_max / 2].into();
             }
         }
-        let room = self.limits.message_bytes_max.saturating_sub(message.bytes());
+        let room = self.limits.message_bytes_max.saturating_sub(message.wire_bytes());
         message.value = Some(value[..value.len().min(room)].into());
     }
 }

@@ -259,10 +259,7 @@ mod tests {
         marks.send("requests");
         marks.keep_digest("till", 9, &[9; 16], 4);
         let text = serde_json::to_string(&marks).unwrap();
-        assert_eq!(
-            text,
-            r#"{"in":{"till":{"at":9,"last":[9,"A[*)2"],"gaps":[[8,9]]}},"out":{"requests":1}}"#
-        );
+        assert_eq!(text, r#"{"in":{"till":{"at":9,"last":[9,"A[*)2"],"gaps":[[8,9]]}},"out":{"requests":1}}"#);
         assert_eq!(serde_json::from_str::<Marks>(&text).unwrap(), marks);
     }
 }

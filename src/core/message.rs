@@ -2,7 +2,7 @@
 
 use super::{
     fence::Position,
-    header::{self, Headers},
+    header::{self, HEADER_BYTES, Headers},
     ledger::Outbox,
     record::LaneId,
     table::Bytes,
@@ -28,9 +28,15 @@ pub struct Message {
 }
 
 impl Message {
-    /// Bytes that it takes in memory and on the wire, roughly.
+    /// Bytes that it takes in memory, roughly.
     #[must_use]
     pub fn bytes(&self) -> usize {
+        self.wire_bytes() + HEADER_BYTES * self.headers.len()
+    }
+
+    /// Bytes that it takes on the wire, roughly.
+    #[must_use]
+    pub fn wire_bytes(&self) -> usize {
         let length = |part: &Option<Bytes>| part.as_ref().map_or(0, |bytes| bytes.len());
         length(&self.key) + length(&self.value) + self.headers.bytes() + 64
     }

@@ -346,6 +346,15 @@ impl Worker {
         self
     }
 
+    /// With what the image sets for every process.
+    #[must_use]
+    pub fn as_in_the_image(mut self) -> Self {
+        let set =
+            include_str!("../../Dockerfile").lines().filter_map(|line| line.strip_prefix("ENV ")?.split_once('='));
+        self.settings.extend(set.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        self
+    }
+
     /// A command of the program with the worker's configuration.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_seriatim"));
