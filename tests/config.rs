@@ -144,12 +144,12 @@ fn flags_stand_above_the_environment_and_that_above_the_file() {
 #[test]
 fn durations_and_sizes_are_written_for_people() {
     let settings = settings(
-        &["--set", "saga.charge_deadline=1h 30m", "--set", "dedupe.window=10d", "--set", "batch.bytes_max=2MiB"],
+        &["--set", "saga.charge_deadline=1h 30m", "--set", "dedupe.window=10d", "--set", "batch.bytes_max=3MiB"],
         &[("SERIATIM_KAFKA__INBOX_BYTES", "8000000")],
     );
     assert_eq!(value(&settings, "saga.charge_deadline"), "1h 30m");
     assert_eq!(value(&settings, "dedupe.window"), "10d");
-    assert_eq!(value(&settings, "batch.bytes_max"), "2MiB");
+    assert_eq!(value(&settings, "batch.bytes_max"), "3MiB");
     assert_eq!(value(&settings, "kafka.inbox_bytes"), "8MB");
 }
 
