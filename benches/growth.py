@@ -41,7 +41,7 @@ def points(axis: str, events: int) -> Iterator[Point]:
             for at in (1, 2, 3):
                 yield Point(at, replace(usual, events=2 * events, partitions=12), {}, workers=at)
         case "entities":
-            for at in (100, 1000, 10_000, 100_000, 1_000_000):
+            for at in (100, 1000, 10_000, 100_000, 1_000_000, 10_000_000):
                 yield Point(at, replace(usual, entities=at), {})
         case "payload":
             for at in (100, 300, 1000, 3000, 10_000, 30_000, 100_000):

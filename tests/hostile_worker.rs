@@ -52,7 +52,7 @@ impl Siege {
         let logs = logs(stage.topics.prefix.trim_end_matches('.'));
         println!("logs in {}, database {}", logs.display(), stage.database.url);
         let worker = Worker::new(&stage.brokers, &stage.topics, &stage.database)
-            .as_in_the_image()
+            .with_image_settings()
             .with("REORDER__HELD_PER_LANE_MAX", &HELD_MAX.to_string())
             .with("REORDER__HELD_PER_ENTITY_MAX", "100");
         let process = worker.start("worker", &logs);

@@ -348,7 +348,7 @@ impl Worker {
 
     /// With what the image sets for every process.
     #[must_use]
-    pub fn as_in_the_image(mut self) -> Self {
+    pub fn with_image_settings(mut self) -> Self {
         let set =
             include_str!("../../Dockerfile").lines().filter_map(|line| line.strip_prefix("ENV ")?.split_once('='));
         self.settings.extend(set.map(|(name, value)| (name.to_owned(), value.to_owned())));
