@@ -10,7 +10,7 @@ from contender import Load, Ours, Stream
 from services import Place, Services
 
 LOOK_SECONDS = 0.05
-"""Between two looks at how far a worker has come: a look is a process, and costs the same before a crash and after it."""
+"""Between two looks at how far a worker has come: they cost the same before a crash and after it."""
 WINDOW_SECONDS = 0.4
 BACK_SHARE = 0.9
 

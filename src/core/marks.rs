@@ -54,10 +54,6 @@ impl Marks {
         find(&self.sources, name).ok().map(|at| &self.sources[at].1)
     }
 
-    fn source_mut(&mut self, name: &str) -> &mut Source {
-        entry(&mut self.sources, name)
-    }
-
     /// How `source` stands.
     #[must_use]
     pub fn standing(&self, source: &str) -> Standing {
@@ -70,7 +66,7 @@ impl Marks {
 
     /// All up to `number` are taken.
     pub fn take(&mut self, source: &str, number: i64) {
-        self.source_mut(source).taken = number;
+        entry(&mut self.sources, source).taken = number;
     }
 
     /// The source sends without numbers.
@@ -96,7 +92,7 @@ impl Marks {
         if first > last {
             return;
         }
-        let source = self.source_mut(source);
+        let source = entry(&mut self.sources, source);
         source.given_up.push((first, last));
         let over = source.given_up.len().saturating_sub(GIVEN_UP_KEPT);
         source.given_up.drain(..over);
@@ -143,7 +139,7 @@ impl Marks {
     /// Keeps the digest of a number that was taken, and those of the `kept` last numbers. Numbers that passed without
     /// a digest leave a hole.
     pub fn keep_digest(&mut self, source: &str, number: i64, digest: &Digest, kept: usize) {
-        let source = self.source_mut(source);
+        let source = entry(&mut self.sources, source);
         if kept == 0 {
             source.digests = None;
             return;

@@ -216,7 +216,7 @@ impl Session for MemorySession {
 
     async fn commit(&mut self, lanes: &[LaneCommit]) -> Result<Committed, Error> {
         let sorted = merge::in_lock_order(lanes)?;
-        let tables = merge::merge(lanes)?;
+        let tables = merge::merge(lanes)?.tables;
         self.statements += 4 + tables.len() as u64;
         let mut data = self.store.data();
         let whole =

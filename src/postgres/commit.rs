@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::postgres::PgRow;
+use sqlx::{Connection as _, postgres::PgRow};
 
 use super::{
     claim,
@@ -24,7 +24,7 @@ use crate::{
     failpoint::{self, Point},
     store::{
         Committed, Error,
-        merge::{self, TableWrites},
+        merge::{self, Merged, TableWrites},
     },
 };
 
@@ -75,11 +75,10 @@ pub(super) async fn commit(
     lanes: &[LaneCommit],
 ) -> Result<Committed, Error> {
     let sorted = merge::in_lock_order(lanes)?;
-    let tables = merge::merge(lanes)?;
+    let Merged { tables, bytes } = merge::merge(lanes)?;
     if sorted.is_empty() {
         return Ok(Committed::All { now: claim::clock(open).await? });
     }
-    let bytes = tables.iter().map(TableWrites::bytes).sum();
     let mut arguments = Arguments::with_capacity(bytes);
     add_lanes(&mut arguments, &sorted)?;
     let mut parts = Vec::new();
@@ -103,7 +102,7 @@ pub(super) async fn commit(
     failpoint::reach_within(Point::CommitSent, open.commit()).await?;
     failpoint::reach(Point::CommitAnswered);
     if bytes > BUFFER_BYTES_KEPT {
-        open.shrink();
+        open.connection.shrink_buffers();
     }
     Ok(Committed::All { now })
 }

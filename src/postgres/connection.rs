@@ -6,7 +6,7 @@
 use std::{future::Future, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Connection, Executor, PgConnection, Row, SqlSafeStr,
+    ConnectOptions, Executor, PgConnection, Row, SqlSafeStr,
     postgres::{PgArguments, PgRow},
 };
 
@@ -136,11 +136,6 @@ impl Open {
         let query = sqlx::query_with(sql, arguments.0);
         let answer = bounded(self.reply_timeout, query.execute(&mut self.connection)).await?;
         answer.map(|done| done.rows_affected()).map_err(|error| self.failed(&error, doing, tables))
-    }
-
-    /// Gives back what the largest statement so far has taken for its sending.
-    pub(super) fn shrink(&mut self) {
-        self.connection.shrink_buffers();
     }
 
     fn failed(&mut self, error: &sqlx::Error, doing: &str, tables: &[&'static Table]) -> Error {

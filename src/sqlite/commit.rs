@@ -35,7 +35,7 @@ pub(super) async fn commit(
     lanes: &[LaneCommit],
 ) -> Result<Committed, Error> {
     let sorted = merge::in_lock_order(lanes)?;
-    let tables = merge::merge(lanes)?;
+    let tables = merge::merge(lanes)?.tables;
     if sorted.is_empty() {
         return Ok(Committed::All { now: claim::clock(open).await? });
     }

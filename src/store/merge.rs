@@ -32,11 +32,15 @@ impl<'a> TableWrites<'a> {
         let updates = self.updates.iter().map(|(row, _)| *row);
         self.inserts.iter().copied().chain(updates).chain(self.deletes.iter().copied())
     }
+}
 
-    /// Bytes of its cells, each with its length before it.
-    pub(crate) fn bytes(&self) -> usize {
-        self.rows().flatten().map(|cell| size_of::<i32>() + size(cell)).sum()
-    }
+/// The writes of several lanes.
+#[derive(Debug)]
+pub(crate) struct Merged<'a> {
+    /// One for each table.
+    pub(crate) tables: Vec<TableWrites<'a>>,
+    /// Bytes of all cells, each with its length before it.
+    pub(crate) bytes: usize,
 }
 
 /// The lanes in the order in which their rows are locked.
@@ -50,7 +54,7 @@ pub(crate) fn in_lock_order(lanes: &[LaneCommit]) -> Result<Vec<&LaneCommit>, Er
 }
 
 /// Brings the writes of all lanes together, by table.
-pub(crate) fn merge(lanes: &[LaneCommit]) -> Result<Vec<TableWrites<'_>>, Error> {
+pub(crate) fn merge(lanes: &[LaneCommit]) -> Result<Merged<'_>, Error> {
     let mut by_name = BTreeMap::new();
     for (table, changes) in lanes.iter().flat_map(|lane| lane.writes.iter()) {
         let writes = by_name.entry((table.schema, table.name)).or_insert_with(|| TableWrites {
@@ -73,10 +77,11 @@ pub(crate) fn merge(lanes: &[LaneCommit]) -> Result<Vec<TableWrites<'_>>, Error>
         }
     }
     let tables = by_name.into_values().map(sorted).collect::<Result<Vec<_>, _>>()?;
-    let bytes: usize = tables.iter().map(TableWrites::bytes).sum();
+    let cells = tables.iter().flat_map(TableWrites::rows).flatten();
+    let bytes = cells.map(|cell| size_of::<i32>() + size(cell)).sum();
     match bytes > COMMIT_BYTES_MAX {
         true => Err(Error::Rejected(format!("a commit of {bytes} bytes is larger than any may be"))),
-        false => Ok(tables),
+        false => Ok(Merged { tables, bytes }),
     }
 }
 
