@@ -19,6 +19,8 @@ from services import Place, Services
 LOOK_SECONDS = 0.02
 RUN_SECONDS_MAX = 3600
 
+HOT = "select n_tup_hot_upd::float8 / greatest(n_tup_upd, 1) from pg_stat_user_tables where relid = '{}'::regclass"
+
 Watch = Callable[[Place, int], None]
 """Told at each look how many events are taken."""
 
@@ -35,6 +37,8 @@ class Run:
     worker_us: float
     resident_mib: float
     repeated: float
+    hot_share: float
+    """Of the updates of accounts, those that touched no index (heap-only tuples)."""
 
     def numbers(self) -> dict[str, float]:
         return asdict(self)
@@ -85,6 +89,7 @@ def run(services: Services, load: Load, contender: Ours | Textbook, stream: Stre
         finally:
             end(crew)
         audited = load.audit(place, stream, contender.table)
+        hot = place.ask(HOT.format(contender.table), contender.table)
     done = stream.events - at_start
     each = 1e6 / done
     return Run(
@@ -95,6 +100,7 @@ def run(services: Services, load: Load, contender: Ours | Textbook, stream: Stre
         spent.worker * each,
         memory,
         audited["repeated"],
+        float(hot or 0),
     )
 
 

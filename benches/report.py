@@ -39,16 +39,16 @@ def throughput(results: dict[str, Any]) -> str:
     lines = [
         "## Throughput",
         "",
-        "| | events/s | over textbook | broker µs | PostgreSQL µs | worker µs | resident MiB |",
-        "|---|---|---|---|---|---|---|",
+        "| | events/s | over textbook | broker µs | PostgreSQL µs | worker µs | resident MiB | HOT updates |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     base = middle(results["textbook"])
     for name, runs in results.items():
         times = middle(runs) / base
         spent = [spread(runs, key, "{:.1f}") for key in ("broker_us", "postgres_us", "worker_us")]
         rate, memory = spread(runs, "events_per_second"), spread(runs, "resident_mib")
-        lines.append(f"| {name} | {rate} | {times:.1f} | {' | '.join(spent)} | {memory} |")
-    return "\n".join([*lines, "", "µs: of CPU an event, of the two seconds that two cores have each second."])
+        lines.append(f"| {name} | {rate} | {times:.1f} | {' | '.join(spent)} | {memory} | {middle(runs, 'hot_share'):.0%} |")
+    return "\n".join([*lines, "", "µs: of CPU an event, of the two seconds that two cores have each second. HOT updates: of the updates of accounts, those that touched no index."])
 
 
 def ceiling(results: dict[str, Any], reached: dict[str, Any]) -> str:

@@ -16,7 +16,8 @@ pub struct Batch {
     pub records_max: usize,
     /// Bytes of records at most. Default 2 MiB.
     pub bytes_max: usize,
-    /// How long to wait for more records once there is one. Default 2 ms; 0 takes what is there.
+    /// How long to wait for more records once there is one, and after a batch of less than a tenth of what it may
+    /// take. Default 2 ms; 0 takes what is there.
     pub wait: Duration,
 }
 

@@ -14,6 +14,7 @@ use tokio::{
 use super::{
     chance::Chance,
     clock::Clock,
+    gather::Work,
     relay,
     settings::Settings,
     slot::{End, Slot},
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     admin::Health,
     broker::Broker,
-    core::{catalog::Catalog, limits::Limits, record::LaneId},
+    core::{catalog::Catalog, lane::Input, limits::Limits, record::LaneId},
     store::{Error, Session, Store},
     telemetry::Metrics,
 };
@@ -99,6 +100,19 @@ pub(super) struct Writer {
     pub(super) failures: usize,
 }
 
+/// What a round was about.
+enum Turn {
+    /// There is more, or as much came as fits well into a batch.
+    Full,
+    /// A few records, and that was all there was.
+    Small,
+    /// Nothing.
+    Idle,
+}
+
+/// A batch with less than this part of what it may take is small: it costs nearly as much as a big one.
+const SMALL: usize = 10;
+
 /// A wait is never longer: what has no event of its own is looked at this often.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
@@ -145,8 +159,9 @@ impl Writer {
         while !self.stopping {
             self.take_orders();
             match self.turn().await {
-                Ok(true) => {}
-                Ok(false) => self.wait().await,
+                Ok(Turn::Full) => {}
+                Ok(Turn::Small) => self.let_more_come().await,
+                Ok(Turn::Idle) => self.wait().await,
                 Err(error) => {
                     self.tell(Report::Fatal(error));
                     return;
@@ -175,11 +190,11 @@ impl Writer {
         }
     }
 
-    /// One round. Whether there was something to do; an error ends the process.
-    async fn turn(&mut self) -> Result<bool, String> {
+    /// One round. An error ends the process.
+    async fn turn(&mut self) -> Result<Turn, String> {
         let work = self.gather().await?;
-        let did = !work.is_empty();
-        if did {
+        let turn = self.judge(&work);
+        if !work.is_empty() {
             self.transact(work).await?;
         }
         // Also while other lanes keep this writer busy.
@@ -187,7 +202,18 @@ impl Writer {
         let statements = self.session.statements();
         self.shared.metrics.statements(statements.saturating_sub(self.statements));
         self.statements = statements;
-        Ok(did)
+        Ok(turn)
+    }
+
+    fn judge(&self, work: &[Work]) -> Turn {
+        if work.is_empty() {
+            return Turn::Idle;
+        }
+        let records = work.iter().map(|(_, inputs)| inputs.len()).sum::<usize>();
+        let only_records = work.iter().flat_map(|(_, inputs)| inputs).all(|input| matches!(input, Input::Record(_)));
+        let is_small = only_records && (1..self.shared.settings.records_max / SMALL).contains(&records);
+        let leaves_some = self.slots.values().any(|slot| slot.has_records() || slot.lane.is_draining());
+        if is_small && !leaves_some { Turn::Small } else { Turn::Full }
     }
 
     fn take_orders(&mut self) {
@@ -233,17 +259,19 @@ impl Writer {
         let pause = next.unwrap_or(WAIT_MAX).clamp(Duration::from_millis(1), WAIT_MAX);
         tokio::select! {
             biased;
-            () = self.waker.notified() => {
-                if !self.shared.settings.batch_wait.is_zero() {
-                    // Lets a few more come in: a bigger batch costs less.
-                    tokio::time::sleep(self.shared.settings.batch_wait).await;
-                }
-            }
+            () = self.waker.notified() => self.let_more_come().await,
             order = self.orders.recv() => match order {
                 Some(order) => self.obey(order),
                 None => self.stopping = true,
             },
             () = tokio::time::sleep(pause) => {}
+        }
+    }
+
+    /// A bigger batch costs less.
+    async fn let_more_come(&mut self) {
+        if !self.shared.settings.batch_wait.is_zero() {
+            tokio::time::sleep(self.shared.settings.batch_wait).await;
         }
     }
 
