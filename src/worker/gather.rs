@@ -24,12 +24,13 @@ impl Writer {
         let mut work: Vec<Work> = Vec::new();
         let orders = self.gather_commands().await?;
         let timers = self.gather_timers().await?;
+        let (records, bytes) = self.share();
         let settings = &self.shared.settings;
-        // Every lane that has records gets its share, so that a full one does not starve the others of the
-        // transaction, and a single one fills it.
-        let lanes = self.slots.values().filter(|slot| slot.has_records()).count().max(1);
-        let (records, bytes) = ((settings.records_max / lanes).max(1), (settings.bytes_max / lanes).max(1));
         for (id, slot) in &mut self.slots {
+            if let Some(ahead) = &mut slot.ahead {
+                work.push((id.clone(), std::mem::take(&mut ahead.inputs)));
+                continue;
+            }
             if let Err(error) = slot.take_in(records, bytes) {
                 tracing::error!(topic = %id.topic, partition = id.partition, error = %error, "the lane has halted");
                 self.shared.metrics.alarm(AlarmKind::Halt.as_str());
@@ -49,11 +50,22 @@ impl Writer {
         Ok(work)
     }
 
+    /// Records and bytes of one lane in one transaction. Every lane that has records gets its share, so that a full one
+    /// does not starve the others of the transaction, and a single one fills it.
+    pub(super) fn share(&self) -> (usize, usize) {
+        let settings = &self.shared.settings;
+        let lanes = self.slots.values().filter(|slot| slot.has_records()).count().max(1);
+        ((settings.records_max / lanes).max(1), (settings.bytes_max / lanes).max(1))
+    }
+
     /// Orders for any of the lanes, in one statement.
     async fn gather_commands(&mut self) -> Result<Vec<Row>, String> {
-        if self.slots.is_empty() || !self.is_time_for_commands() {
+        // A batch that is decided takes nothing in; when it is time, none is decided ahead.
+        let any_ahead = self.slots.values().any(|slot| slot.ahead.is_some());
+        if self.slots.is_empty() || any_ahead || !self.is_time_for_commands() {
             return Ok(Vec::new());
         }
+        self.commands_at = Instant::now();
         let keys = self.slots.keys().map(|id| vec![Value::text(&id.topic), Value::Int(id.partition.into())]);
         self.load_one(&COMMAND, Want::Keys(keys.collect())).await
     }
@@ -65,7 +77,8 @@ impl Writer {
         let due: Vec<LaneId> = self
             .slots
             .iter()
-            .filter(|(_, slot)| !slot.is_resting() && slot.next_timer.is_some_and(|due| due <= now))
+            .filter(|(_, slot)| !slot.is_resting() && slot.ahead.is_none())
+            .filter(|(_, slot)| slot.next_timer.is_some_and(|due| due <= now))
             .map(|(id, _)| id.clone())
             .collect();
         for id in due {

@@ -3,6 +3,7 @@
 //! One router, a few writers, one relay, and the poll thread of the Kafka client. The router hands lanes to
 //! writers; a writer gathers, decides and commits, and hands messages to the relay.
 
+mod ahead;
 mod chance;
 mod claim;
 pub mod clock;

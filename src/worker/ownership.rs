@@ -100,15 +100,16 @@ impl Writer {
         }
     }
 
-    /// Throws away what a lane knows and reads it anew, under the same claim.
+    /// Throws away what a lane knows and what was decided of it, and reads it anew, under the same claim.
     pub(super) async fn reopen(&mut self, id: &LaneId) -> Result<(), String> {
         let mut attempt = 0;
         loop {
             match claim::reopen(&mut *self.session, &self.shared, id).await {
                 Ok(found) => {
                     let Some(slot) = self.slots.get_mut(id) else { return Ok(()) };
+                    let known = slot.throw_ahead_away();
                     let found = match found {
-                        Some(lane) if lane.fence() == slot.lane.fence() => {
+                        Some(lane) if *lane.fence() == known => {
                             slot.lane = lane;
                             return Ok(());
                         }

@@ -11,6 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::ahead::Ahead;
 use crate::{
     broker::Inbox,
     core::{
@@ -100,6 +101,8 @@ pub struct Slot {
     pub(super) verify: Option<LastRecord>,
     /// Records taken from the inbox and not yet decided.
     pub(super) pending: VecDeque<Input>,
+    /// The next batch, decided while the last one was being committed.
+    pub(super) ahead: Option<Ahead>,
     /// The earliest due timer, microseconds since the epoch.
     pub(super) next_timer: Option<i64>,
     pub(super) end: Option<End>,
@@ -132,6 +135,7 @@ impl Slot {
             shown,
             verify,
             pending: VecDeque::new(),
+            ahead: None,
             next_timer,
             end: None,
             asking_end: false,
@@ -181,7 +185,7 @@ impl Slot {
 
     /// Whether records wait for it.
     pub(super) fn has_records(&self) -> bool {
-        let nothing = self.pending.is_empty() && self.inbox.is_empty();
+        let nothing = self.ahead.is_none() && self.pending.is_empty() && self.inbox.is_empty();
         !nothing && !self.is_resting()
     }
 

@@ -4,7 +4,7 @@
 //! refuses; that one counts as failed and its entity is quarantined. A lane that fails the compare is dropped,
 //! nobody else. A COMMIT without an answer is judged by the lanes' rows under lock, never guessed.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
@@ -23,7 +23,7 @@ use crate::{
 /// A lane's inputs with what was decided on them.
 pub(super) struct Batch {
     pub(super) lane: LaneId,
-    inputs: Vec<Input>,
+    pub(super) inputs: Vec<Input>,
     pub(super) decided: Box<Decided>,
 }
 
@@ -51,6 +51,7 @@ impl Writer {
     /// Commits the work of several lanes. An error ends the process.
     pub(super) async fn transact(&mut self, work: Vec<Work>) -> Result<(), String> {
         let batches = self.decide(work).await?;
+        self.look_ahead(&batches);
         let Outcome::Rejected(batches, error) = self.commit(batches).await? else { return Ok(()) };
         let alone = batches.len() == 1;
         for batch in batches {
@@ -78,7 +79,8 @@ impl Writer {
             let mut rest: Vec<Work> = Vec::new();
             for (id, inputs) in open {
                 let Some(slot) = self.slots.get_mut(&id) else { continue };
-                match slot.lane.decide(&inputs, now, slot.shown.relayed()) {
+                let ahead = slot.ahead.take().map(|ahead| ahead.step);
+                match ahead.unwrap_or_else(|| slot.lane.decide(&inputs, now, slot.shown.relayed())) {
                     Step::Decided(decided) => done.push(Batch { lane: id, inputs, decided }),
                     Step::Short(needs) => {
                         lacking.push((rest.len(), needs));
@@ -129,10 +131,15 @@ impl Writer {
             }
             failpoint::reach(Point::Decided);
             let asked = Instant::now();
-            match self.session.commit(&commits).await {
-                Ok(Committed::All { now }) => {
-                    self.clock.hear(asked, now);
-                    self.finish(batches, begun);
+            let answer = self.session.commit(&commits).await;
+            let took = begun.elapsed();
+            if let Ok(Committed::All { now }) = answer {
+                self.clock.hear(asked, now);
+            }
+            self.take_back().await;
+            match answer {
+                Ok(Committed::All { .. }) => {
+                    self.finish(batches, took);
                     return Ok(Outcome::Committed);
                 }
                 Ok(Committed::Fenced(lanes)) => {
@@ -146,7 +153,7 @@ impl Writer {
                     tracing::warn!(error = %error, "a commit had no answer; looking at the lanes' rows");
                     match self.resolve(&batches).await? {
                         Some(true) => {
-                            self.finish(batches, begun);
+                            self.finish(batches, begun.elapsed());
                             return Ok(Outcome::Committed);
                         }
                         Some(false) => {
@@ -161,7 +168,7 @@ impl Writer {
                     }
                 }
                 Err(Error::Retry(_)) if lacks(Safeguard::CommitError) => {
-                    self.finish(batches, begun);
+                    self.finish(batches, took);
                     return Ok(Outcome::Committed);
                 }
                 Err(error) => {
@@ -242,10 +249,10 @@ impl Writer {
     }
 
     /// The batches are durable: only now may anything be told to the outside.
-    fn finish(&mut self, batches: Vec<Batch>, begun: Instant) {
+    fn finish(&mut self, batches: Vec<Batch>, took: Duration) {
         self.shared.health.store_answers(true);
         let events = batches.iter().map(|batch| batch.inputs.len()).sum();
-        self.shared.metrics.batch(events, begun.elapsed());
+        self.shared.metrics.batch(events, took);
         for batch in batches {
             self.finish_lane(batch);
         }
@@ -254,7 +261,9 @@ impl Writer {
     fn finish_lane(&mut self, batch: Batch) {
         let Batch { lane: id, mut inputs, decided } = batch;
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        slot.lane.committed(&decided);
+        if slot.ahead.is_none() {
+            slot.lane.committed(&decided);
+        }
         slot.looked = Instant::now();
         slot.shown.show(&slot.lane);
         if let Some(due) = decided.next_timer {

@@ -12,6 +12,7 @@ use tokio::{
 };
 
 use super::{
+    ahead::Away,
     chance::Chance,
     clock::Clock,
     gather::Work,
@@ -88,19 +89,22 @@ pub(super) struct Writer {
     pub(super) session: Box<dyn Session>,
     pub(super) clock: Clock,
     pub(super) slots: BTreeMap<LaneId, Slot>,
+    /// Those of the slots that are out while a batch is being committed.
+    pub(super) away: Option<Away>,
     pub(super) relay: relay::Handle,
     reports: mpsc::UnboundedSender<Report>,
     orders: mpsc::UnboundedReceiver<Order>,
     waker: Arc<Notify>,
     stopping: bool,
     ending: Option<Ending>,
-    commands_at: Instant,
+    pub(super) commands_at: Instant,
     statements: u64,
     /// Failed calls in a row, outside of transactions.
     pub(super) failures: usize,
 }
 
 /// What a round was about.
+#[derive(Debug, PartialEq, Eq)]
 enum Turn {
     /// There is more, or as much came as fits well into a batch.
     Full,
@@ -123,6 +127,22 @@ impl Writer {
         relay: relay::Handle,
         reports: mpsc::UnboundedSender<Report>,
     ) -> Result<(Handle, tokio::task::JoinHandle<()>), Error> {
+        let (handle, writer) = Self::new(shared, relay, reports).await?;
+        let dying = writer.reports.clone();
+        let watched = async move {
+            // A panic must not leave lanes behind that nobody serves and everybody takes for served.
+            if tokio::spawn(writer.run()).await.is_err() {
+                let _gone = dying.send(Report::Fatal("a writer has panicked".to_owned()));
+            }
+        };
+        Ok((handle, tokio::spawn(watched)))
+    }
+
+    async fn new(
+        shared: Shared,
+        relay: relay::Handle,
+        reports: mpsc::UnboundedSender<Report>,
+    ) -> Result<(Handle, Self), Error> {
         let mut session = shared.store.session().await?;
         let mut clock = Clock::new(session.look(&[]).await?.1);
         // A second time, for one of the two may have been held up.
@@ -135,6 +155,7 @@ impl Writer {
             session,
             clock,
             slots: BTreeMap::new(),
+            away: None,
             relay,
             reports,
             orders: received,
@@ -145,14 +166,7 @@ impl Writer {
             statements: 0,
             failures: 0,
         };
-        let dying = writer.reports.clone();
-        let watched = async move {
-            // A panic must not leave lanes behind that nobody serves and everybody takes for served.
-            if tokio::spawn(writer.run()).await.is_err() {
-                let _gone = dying.send(Report::Fatal("a writer has panicked".to_owned()));
-            }
-        };
-        Ok((handle, tokio::spawn(watched)))
+        Ok((handle, writer))
     }
 
     async fn run(mut self) {
@@ -310,11 +324,16 @@ impl Writer {
     }
 
     /// Whether it is time to look for operators' orders.
-    pub(super) fn is_time_for_commands(&mut self) -> bool {
-        let due = self.commands_at.elapsed() >= self.shared.settings.command_poll;
-        if due {
-            self.commands_at = Instant::now();
-        }
-        due
+    pub(super) fn is_time_for_commands(&self) -> bool {
+        self.commands_at.elapsed() >= self.shared.settings.command_poll
+    }
+
+    /// Whether what is under way is the last.
+    pub(super) const fn is_stopping(&self) -> bool {
+        self.stopping
     }
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;
