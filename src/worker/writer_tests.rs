@@ -58,7 +58,7 @@ fn fill(inbox: &Inbox, offsets: std::ops::Range<i64>) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn few_records_are_a_small_batch_and_more_are_a_full_one() {
     let (mut writer, inbox) = writer().await;
     assert_eq!(writer.turn().await, Ok(Turn::Idle));
@@ -70,7 +70,7 @@ async fn few_records_are_a_small_batch_and_more_are_a_full_one() {
     assert_eq!(writer.slots.values().next().unwrap().lane.fence().next_offset, 2 * few, "all of them are taken");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_batch_that_leaves_records_behind_is_a_full_one() {
     let (mut writer, inbox) = writer().await;
     let most = i64::try_from(writer.shared.settings.records_max).unwrap();
@@ -103,7 +103,7 @@ async fn stored(writer: &mut Writer) -> (i64, i64) {
     )
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_next_full_batch_is_decided_meanwhile_and_committed_after_it() {
     let (mut writer, inbox) = writer().await;
     let most = i64::try_from(writer.shared.settings.records_max).unwrap();
@@ -120,7 +120,7 @@ async fn the_next_full_batch_is_decided_meanwhile_and_committed_after_it() {
     assert_eq!(stored(&mut writer).await, (3 * most, 3 * most), "it has built on the batch before");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_decided_ahead_goes_with_what_it_was_built_on() {
     let (mut writer, inbox) = writer().await;
     let most = i64::try_from(writer.shared.settings.records_max).unwrap();
