@@ -90,6 +90,7 @@ def run(services: Services, load: Load, contender: Ours | Textbook, stream: Stre
             end(crew)
         audited = load.audit(place, stream, contender.table)
         hot = place.ask(HOT.format(contender.table), contender.table)
+        assert hot is not None, f"there is no table {contender.table}"
     done = stream.events - at_start
     each = 1e6 / done
     return Run(
@@ -100,7 +101,7 @@ def run(services: Services, load: Load, contender: Ours | Textbook, stream: Stre
         spent.worker * each,
         memory,
         audited["repeated"],
-        float(hot or 0),
+        float(hot),
     )
 
 

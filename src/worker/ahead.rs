@@ -29,7 +29,7 @@ pub(super) type Away = JoinHandle<Vec<(LaneId, Slot)>>;
 impl Writer {
     /// Begins to decide the next batches of those lanes that have enough for full ones.
     pub(super) fn look_ahead(&mut self, batches: &[Batch]) {
-        if self.is_stopping() || self.is_time_for_commands() {
+        if self.stopping || self.is_time_for_commands() {
             return;
         }
         let (now, (records, bytes)) = (self.clock.now(), self.share());
@@ -78,7 +78,7 @@ impl Slot {
 
     fn decide_ahead(&mut self, before: Fence, records: usize, bytes: usize, now: i64) {
         self.take_in(records, bytes).expect("nothing is left to be verified");
-        let inputs: Vec<Input> = self.pending.drain(..self.pending.len().min(records)).collect();
+        let inputs: Vec<Input> = self.next_records(records).collect();
         let step = self.lane.decide(&inputs, now, self.shown.relayed());
         self.ahead = Some(Ahead { inputs, step, before });
     }

@@ -38,7 +38,7 @@ impl Writer {
             }
             let mut inputs: Vec<Input> = Vec::new();
             if !slot.is_resting() {
-                inputs.extend(slot.pending.drain(..slot.pending.len().min(records)));
+                inputs.extend(slot.next_records(records));
                 inputs.extend(timers.iter().filter(|row| is_of(row, id)).map(|row| Input::Timer(row.clone(), None)));
             }
             inputs.extend(orders.iter().filter(|row| is_of(row, id)).map(|row| Input::Command(row.clone(), None)));

@@ -163,6 +163,11 @@ impl Slot {
         Ok(())
     }
 
+    /// The first of the records that were taken in.
+    pub(super) fn next_records(&mut self, records_max: usize) -> impl Iterator<Item = Input> {
+        self.pending.drain(..self.pending.len().min(records_max))
+    }
+
     /// Takes back inputs that were not decided, in the order of their offsets. Orders are read again from their
     /// table, and so are timers, if the slot knows that one is due.
     pub(super) fn put_back(&mut self, inputs: impl IntoIterator<Item = Input>) {

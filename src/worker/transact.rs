@@ -261,6 +261,7 @@ impl Writer {
     fn finish_lane(&mut self, batch: Batch) {
         let Batch { lane: id, mut inputs, decided } = batch;
         let Some(slot) = self.slots.get_mut(&id) else { return };
+        // The next batch, where there is one, was decided on what this one leaves.
         if slot.ahead.is_none() {
             slot.lane.committed(&decided);
         }

@@ -95,7 +95,7 @@ pub(super) struct Writer {
     reports: mpsc::UnboundedSender<Report>,
     orders: mpsc::UnboundedReceiver<Order>,
     waker: Arc<Notify>,
-    stopping: bool,
+    pub(super) stopping: bool,
     ending: Option<Ending>,
     pub(super) commands_at: Instant,
     statements: u64,
@@ -224,10 +224,10 @@ impl Writer {
             return Turn::Idle;
         }
         let records = work.iter().map(|(_, inputs)| inputs.len()).sum::<usize>();
-        let only_records = work.iter().flat_map(|(_, inputs)| inputs).all(|input| matches!(input, Input::Record(_)));
-        let is_small = only_records && (1..self.shared.settings.records_max / SMALL).contains(&records);
-        let leaves_some = self.slots.values().any(|slot| slot.has_records() || slot.lane.is_draining());
-        if is_small && !leaves_some { Turn::Small } else { Turn::Full }
+        let is_small = (1..self.shared.settings.records_max / SMALL).contains(&records);
+        let only_records = || work.iter().flat_map(|(_, inputs)| inputs).all(|input| matches!(input, Input::Record(_)));
+        let leaves_some = || self.slots.values().any(|slot| slot.has_records() || slot.lane.is_draining());
+        if is_small && only_records() && !leaves_some() { Turn::Small } else { Turn::Full }
     }
 
     fn take_orders(&mut self) {
@@ -326,11 +326,6 @@ impl Writer {
     /// Whether it is time to look for operators' orders.
     pub(super) fn is_time_for_commands(&self) -> bool {
         self.commands_at.elapsed() >= self.shared.settings.command_poll
-    }
-
-    /// Whether what is under way is the last.
-    pub(super) const fn is_stopping(&self) -> bool {
-        self.stopping
     }
 }
 

@@ -133,8 +133,8 @@ async fn what_is_decided_ahead_goes_with_what_it_was_built_on() {
     let committed = slot.lane.fence().clone();
     slot.ahead.as_mut().unwrap().before = committed.clone();
     writer.reopen(&id).await.unwrap();
-    let slot = &writer.slots[&id];
-    assert_eq!((slot.ahead.is_none(), slot.lane.fence(), slot.pending.len()), (true, &committed, 1000));
+    let (slot, waiting) = (&writer.slots[&id], writer.shared.settings.records_max);
+    assert_eq!((slot.ahead.is_none(), slot.lane.fence(), slot.pending.len()), (true, &committed, waiting));
     while writer.turn().await != Ok(Turn::Idle) {}
     assert_eq!(stored(&mut writer).await, (2 * most + 1, 2 * most + 1), "each is counted once");
 }
