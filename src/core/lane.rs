@@ -16,7 +16,7 @@ use super::{
     fence::{Fence, LaneCommit, LaneRow, LastRecord, Position, Writes},
     handle::Way,
     kind::AnyKind,
-    ledger::{HELD, Held, QUARANTINE, Quarantine, WAITING},
+    ledger::{HELD, QUARANTINE, Quarantine, WAITING},
     limits::{Limits, MINUTE},
     link::Fork,
     lookup::Lookup,
@@ -73,19 +73,6 @@ pub struct Decided {
     pub taken: usize,
     /// Why the lane may not go on after this batch.
     pub halt: Option<Halt>,
-}
-
-/// What a lane keeps for later.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Backlog {
-    /// Records whose predecessors are missing.
-    pub held: usize,
-    /// Records and timers of quarantined entities.
-    pub parked: i64,
-    /// Records whose saga or entity does not exist yet.
-    pub waiting: usize,
-    /// Entities that are unwell.
-    pub quarantined: usize,
 }
 
 /// How a decision went.
@@ -198,28 +185,6 @@ impl Lane {
         Input::Record(Box::new(decode::open(&self.catalog, &self.id, record)))
     }
 
-    /// Whether a quarantine is draining: the lane has work without any input.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        let prefix = self.key([]);
-        let mut rows = self.state.scan(&QUARANTINE, &prefix).filter_map(|(_, row)| Quarantine::read(row));
-        rows.any(|row| row.status == "draining")
-    }
-
-    /// Records held, parked and waiting, for the gauges.
-    #[must_use]
-    pub fn backlog(&self) -> Backlog {
-        let prefix = self.key([]);
-        let unwell = || self.state.scan(&QUARANTINE, &prefix).filter_map(|(_, row)| Quarantine::read(row));
-        let held = self.state.scan(&HELD, &prefix).filter_map(|(_, row)| Held::read(row));
-        Backlog {
-            held: held.filter(|held| held.place == 0).count(),
-            waiting: self.state.count(&WAITING),
-            quarantined: unwell().count(),
-            parked: unwell().map(|row| row.next - row.first).sum(),
-        }
-    }
-
     /// Decides on inputs in their order. `now` in microseconds. `relayed`: how far the broker has acknowledged.
     pub fn decide(&mut self, inputs: &[Input], now: i64, relayed: Position) -> Step {
         self.now = self.now.max(now);
@@ -284,6 +249,11 @@ impl Lane {
         if self.marks.len() >= self.limits.cached_rows_max {
             self.marks.clear();
         }
+    }
+
+    /// The lane stands where it stood, with all that it knows: what must not be done.
+    pub fn go_back(&mut self, fence: Fence) {
+        self.fence = fence;
     }
 
     /// How far the row in the database says that messages were acknowledged.

@@ -23,6 +23,7 @@ pub mod saga;
 pub mod state;
 pub mod table;
 
+pub mod backlog;
 pub mod batch;
 pub mod lane;
 

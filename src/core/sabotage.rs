@@ -52,6 +52,8 @@ safeguards! {
     OneTransaction = "one-transaction",
     /// A commit that failed counts as made.
     CommitError = "commit-error",
+    /// A lane whose batch was refused goes on with what it knows by then.
+    ReadAnew = "read-anew",
     /// A COMMIT without an answer is judged by the batch alone, whoever has made it.
     LostAnswer = "lost-answer",
     /// Messages are handed to the relay before COMMIT is answered.

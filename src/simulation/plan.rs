@@ -81,6 +81,8 @@ pub struct Illness {
     pub retry: u64,
     /// Commits whose answer is lost: half of them were made.
     pub unknown: u64,
+    /// Commits of more than one record that the database refuses, as it does what is too much for it at once.
+    pub refuse: u64,
     /// Messages that fail for good; half of them were written.
     pub produce: u64,
     /// Messages to our own lanes that are acknowledged and lost.
@@ -133,7 +135,11 @@ impl Plan {
     pub fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed).fork(1);
         let theme = Theme::new(&mut dice);
-        let illness = theme.illness(&mut dice);
+        let mut illness = theme.illness(&mut dice);
+        let mut refusals = Dice::new(seed).fork(7);
+        if refusals.one_in(4) {
+            illness.refuse = refusals.below(300);
+        }
         let partitions = i32::try_from(dice.between(1, 2)).unwrap_or(1);
         let mut plan = Self {
             seed,
@@ -271,6 +277,7 @@ impl Theme {
         let mixed = Illness {
             retry: up_to(40),
             unknown: up_to(60),
+            refuse: 0,
             produce: up_to(30),
             lose: 0,
             silent: up_to(100),

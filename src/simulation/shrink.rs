@@ -17,6 +17,7 @@ pub(super) fn shrink(plan: &Plan, mut trials: usize, is_red: impl Fn(&Plan) -> b
     for well in [
         |illness: &mut Illness| illness.retry = 0,
         |illness: &mut Illness| illness.unknown = 0,
+        |illness: &mut Illness| illness.refuse = 0,
         |illness: &mut Illness| illness.produce = 0,
         |illness: &mut Illness| illness.lose = 0,
         |illness: &mut Illness| illness.silent = 0,

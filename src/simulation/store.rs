@@ -9,7 +9,11 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{brokers, process::Process, world::World};
+use super::{
+    brokers,
+    process::Process,
+    world::{GAP_MAX, World},
+};
 use crate::{
     core::{
         fence::{LaneCommit, LaneRow},
@@ -102,6 +106,15 @@ impl Line {
         }
     }
 
+    /// Whether the store refuses this COMMIT. One of a single record it takes: what is refused alone is never taken.
+    fn is_refused(&self, lanes: &[LaneCommit]) -> bool {
+        self.world.throw(|dice, illness| {
+            let single = if illness.gaps > 0 { 1 + GAP_MAX } else { 1 };
+            let is_several = |lane: &LaneCommit| lane.next_offset - lane.expected.next_offset > single;
+            (lanes.len() > 1 || lanes.iter().any(is_several)) && dice.permille(illness.refuse)
+        })
+    }
+
     /// Cuts the process off that makes this COMMIT, if it is to be and messages hang on it: whoever else has its lanes
     /// by the time it goes on, it must not take their work for its own. Whether it is.
     fn cut_off(&self, lanes: &[LaneCommit]) -> bool {
@@ -175,6 +188,11 @@ impl Session for FarSession {
             return Err(Error::Unknown("the simulated line was cut before COMMIT".to_owned()));
         }
         self.line.check_times(lanes);
+        if self.line.is_refused(lanes) {
+            self.line.world.count("commit refused");
+            self.line.back().await;
+            return Err(Error::Rejected("the simulated store takes fewer records at once".to_owned()));
+        }
         self.line.world.keep_snapshot();
         let answer = self.near.commit(lanes).await;
         self.timeline = self.near.timeline();

@@ -27,6 +27,9 @@ use crate::{
 /// A world begins at this moment, in microseconds since the epoch.
 const BEGINNING: i64 = 1_700_000_000_000_000;
 
+/// So many offsets are left out before a record at most.
+pub(super) const GAP_MAX: i64 = 3;
+
 /// One lane's part in a transaction that was made.
 #[derive(Clone, Debug)]
 pub(super) struct Committed {
@@ -204,7 +207,7 @@ impl World {
     pub(super) fn append(&self, message: &Message) {
         let mut inner = self.inner();
         let illness = inner.illness.gaps;
-        let gap = if inner.dice.permille(illness) { inner.dice.between(1, 3) } else { 0 };
+        let gap = if inner.dice.permille(illness) { inner.dice.between(1, GAP_MAX) } else { 0 };
         let now_ms = micros(self.began) / 1000;
         let Some(offset) = inner.log.append(message, now_ms, gap) else { return };
         if inner.group.is_home(&message.to.topic) {

@@ -110,7 +110,11 @@ impl Writer {
                     let known = slot.throw_ahead_away();
                     let found = match found {
                         Some(lane) if *lane.fence() == known => {
-                            slot.lane = lane;
+                            if lacks(Safeguard::ReadAnew) {
+                                slot.lane.go_back(known);
+                            } else {
+                                slot.lane = lane;
+                            }
                             return Ok(());
                         }
                         found => found,

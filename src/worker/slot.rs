@@ -15,8 +15,9 @@ use super::ahead::Ahead;
 use crate::{
     broker::Inbox,
     core::{
+        backlog::Backlog,
         fence::{LastRecord, Position},
-        lane::{Backlog, Input, Lane},
+        lane::{Input, Lane},
         ledger::Timer,
         record::Record,
     },
