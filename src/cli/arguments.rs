@@ -12,6 +12,7 @@ use seriatim::config::Sources;
 
 pub use self::operator::{Change, Dlq, Entity, EntityName, Lane, LetterName, Saga};
 use super::print::Output;
+use crate::simulate;
 
 /// What `--help` says at its end.
 const EXIT_CODES: &str = "Exit codes:\n  0   done\n  1   a finding, a refusal, or a failure\n  2   the command line is wrong\n  \
@@ -56,7 +57,7 @@ pub enum Command {
     /// Run the worker
     Run,
     /// Run the worker in simulated worlds under faults, each from its seed; ends with 1 if anything does not hold
-    Simulate(Simulate),
+    Simulate(simulate::Task),
     /// Bring the database to this release
     #[command(subcommand)]
     Migrate(Migrate),
@@ -129,26 +130,6 @@ pub struct Demo {
     // Fewer leave no room for every kind of trouble; more take longer than a minute and pass what the broker keeps.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(500..=20_000))]
     pub events: u32,
-}
-
-#[derive(Args, Clone, Debug)]
-pub struct Simulate {
-    /// How many worlds
-    #[arg(long, default_value_t = 1_000)]
-    pub seeds: u64,
-    /// The seed of the first
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Worlds at the same time; as many as there are cores, unless given
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub threads: Option<u16>,
-    /// Print all that happens, if it is one world
-    #[arg(long)]
-    pub trace: bool,
-    /// Take a safeguard away, or each in turn, and say which law notices
-    #[cfg(feature = "faults")]
-    #[arg(long, value_name = "SAFEGUARD", num_args = 0..=1, default_missing_value = "all")]
-    pub sabotage: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -26,8 +26,6 @@ use std::io::{self, IsTerminal as _, Write as _};
 use anyhow::Context as _;
 use seriatim::failure::Exit;
 
-#[cfg(feature = "faults")]
-use self::arguments::Simulate;
 use self::arguments::{Cli, Command, Config};
 
 /// Runs a command to its end.
@@ -35,16 +33,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Config(Config::Show(reading)) => config::show(&cli.settings, reading),
         Command::Demo(demo) => crate::demo::run(demo.seed, demo.events, &cli.settings.sources()),
-        #[cfg(feature = "faults")]
-        Command::Simulate(Simulate { sabotage: Some(only), seeds, seed, .. }) => {
-            Ok(crate::simulate::sabotage(&only, seeds, seed))
-        }
-        Command::Simulate(simulate) => Ok(crate::simulate::run(
-            simulate.seeds,
-            simulate.seed,
-            simulate.threads.map_or_else(crate::simulate::threads, usize::from),
-            simulate.trace,
-        )),
+        Command::Simulate(simulate) => Ok(crate::simulate::run(&simulate)),
         Command::Run => run::run(&cli.settings),
         Command::Migrate(action) => migrate::run(&cli.settings, &action),
         Command::Topics(topics) => topics::run(&cli.settings, &topics.action),

@@ -3,14 +3,17 @@
 mod gateway;
 mod laws;
 mod model;
+#[cfg(feature = "faults")]
+mod sabotage;
 mod traffic;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use clap::ValueEnum as _;
 use seriatim::{
     core::{catalog::Catalog, message::Message},
     failure::Exit,
@@ -19,16 +22,48 @@ use seriatim::{
 };
 
 use self::gateway::{Books, Gateway};
+pub use self::traffic::Part;
 
 /// Trials that are spent on making a red plan smaller.
 const SHRINK_RUNS: usize = 400;
 /// Lines of a red trace that are shown.
 const TRACE_LINES: usize = 120;
 
+/// What is simulated, as it is asked for on the command line.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Task {
+    /// How many worlds
+    #[arg(long, default_value_t = 1_000)]
+    pub seeds: u64,
+    /// The seed of the first
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Worlds at the same time; as many as there are cores, unless given
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+    /// Producers send events of this part of the shop alone, in worlds that are smaller for it
+    #[arg(long, value_name = "PART")]
+    pub only: Option<Part>,
+    /// Print all that happens, if it is one world
+    #[arg(long)]
+    pub trace: bool,
+    /// Take a safeguard away, or each in turn, and say which law notices
+    #[cfg(feature = "faults")]
+    #[arg(long, value_name = "SAFEGUARD", num_args = 0..=1, default_missing_value = "all")]
+    pub sabotage: Option<String>,
+}
+
 /// The shipped worker's scenario. One a thread: it keeps the gateway's books of the world that runs.
 #[derive(Debug, Default)]
 struct Shop {
     books: Books,
+    only: Option<Part>,
+}
+
+impl Shop {
+    fn new(only: Option<Part>) -> Self {
+        Self { only, ..Self::default() }
+    }
 }
 
 impl Scenario for Shop {
@@ -46,16 +81,16 @@ impl Scenario for Shop {
     }
 
     fn traffic(&self, partitions: i32, dice: &mut Dice) -> Vec<(Duration, Message)> {
-        traffic::traffic(partitions, dice)
+        traffic::traffic(self.only, partitions, dice)
     }
 
     fn outsider(&self, seed: u64, partitions: i32) -> Box<dyn Outsider> {
-        self.books.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        self.books.lock().unwrap_or_else(PoisonError::into_inner).clear();
         Box::new(Gateway::new(seed, partitions, Arc::clone(&self.books)))
     }
 
     fn judge(&self, evidence: &Evidence) -> Vec<String> {
-        let books = self.books.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner).clone();
         laws::judge(evidence, &books)
     }
 }
@@ -70,29 +105,40 @@ struct Sum {
     red: Vec<(u64, Vec<String>)>,
 }
 
-/// Runs `seeds` worlds from the seed `first` on.
-pub fn run(seeds: u64, first: u64, threads: usize, traced: bool) -> Exit {
+/// Runs worlds, one for each seed; or looks for what notices that safeguards are missing.
+pub fn run(task: &Task) -> Exit {
+    #[cfg(feature = "faults")]
+    if let Some(safeguards) = &task.sabotage {
+        return sabotage::run(safeguards, task);
+    }
     let began = Instant::now();
     let sum = Mutex::new(Sum::default());
     std::thread::scope(|scope| {
-        for thread in 0..threads as u64 {
+        for thread in 0..threads(task) {
             let sum = &sum;
             scope.spawn(move || {
-                let shop = Shop::default();
+                let shop = Shop::new(task.only);
                 let simulator = Simulator::new(&shop);
-                for seed in (first..first.saturating_add(seeds)).skip(thread as usize).step_by(threads) {
-                    let outcome = simulator.run(&simulator.plan(seed), traced && seeds == 1);
-                    sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(seed, outcome);
+                let seeds = task.seed..task.seed.saturating_add(task.seeds);
+                for seed in seeds.skip(thread).step_by(threads(task)) {
+                    let outcome = simulator.run(&simulator.plan(seed), task.trace && task.seeds == 1);
+                    sum.lock().unwrap_or_else(PoisonError::into_inner).add(seed, outcome);
                 }
             });
         }
     });
-    let mut sum = sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
     sum.print(began.elapsed());
     sum.red.sort();
     let Some((seed, findings)) = sum.red.first() else { return Exit::Done };
-    explain(*seed, findings);
+    explain(*seed, task.only, findings);
     Exit::Failed
+}
+
+/// How many worlds run at once.
+fn threads(task: &Task) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    task.threads.map_or_else(cores, usize::from)
 }
 
 impl Sum {
@@ -123,10 +169,12 @@ impl Sum {
 }
 
 /// The line that replays a red world, the smallest world found that is red as well, and how it went.
-fn explain(seed: u64, findings: &[String]) {
+fn explain(seed: u64, only: Option<Part>, findings: &[String]) {
     println!("\nred: {}", findings.join("\n     "));
-    println!("replay: seriatim simulate --seeds 1 --seed {seed} --trace");
-    let shop = Shop::default();
+    let only_part = only.and_then(|part| part.to_possible_value());
+    let only_part = only_part.map_or_else(String::new, |part| format!(" --only {}", part.get_name()));
+    println!("replay: seriatim simulate --seeds 1 --seed {seed}{only_part} --trace");
+    let shop = Shop::new(only);
     let simulator = Simulator::new(&shop);
     let small = simulator.shrink(&simulator.plan(seed), SHRINK_RUNS);
     let outcome = simulator.run(&small, true);
@@ -137,42 +185,4 @@ fn explain(seed: u64, findings: &[String]) {
     let skipped = outcome.trace.len().saturating_sub(TRACE_LINES);
     println!("\ntrace ({skipped} lines before it are left out):");
     outcome.trace.iter().skip(skipped).for_each(|line| println!("{line}"));
-}
-
-/// Takes each safeguard away in turn and runs worlds until one is red. Ends with 1 if one is missed by nobody.
-#[cfg(feature = "faults")]
-pub fn sabotage(only: &str, seeds: u64, first: u64) -> Exit {
-    use seriatim::core::sabotage::{Safeguard, take_away};
-
-    let shop = Shop::default();
-    let simulator = Simulator::new(&shop);
-    let mut unnoticed = 0;
-    println!("| safeguard | without it | noticed by | after worlds |\n|---|---|---|---|");
-    for safeguard in Safeguard::ALL.iter().filter(|known| ["all", known.as_str()].contains(&only)) {
-        take_away(Some(*safeguard));
-        let red = (0..seeds).find_map(|nth| {
-            let findings = simulator.run(&simulator.plan(first + nth), false).findings;
-            (!findings.is_empty()).then_some((nth + 1, findings))
-        });
-        let (name, says) = (safeguard.as_str(), safeguard.says());
-        match red {
-            Some((worlds, findings)) => {
-                let laws: std::collections::BTreeSet<&str> =
-                    findings.iter().filter_map(|finding| finding.split([':', ' ']).next()).collect();
-                let laws = laws.into_iter().collect::<Vec<_>>().join(", ");
-                println!("| {name} | {says} | {laws} | {worlds} |");
-            }
-            None => {
-                println!("| {name} | {says} | nobody | {seeds} |");
-                unnoticed += 1;
-            }
-        }
-    }
-    take_away(None);
-    if unnoticed == 0 { Exit::Done } else { Exit::Failed }
-}
-
-/// How many worlds run at once unless it is said.
-pub fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

@@ -14,17 +14,35 @@ use crate::demo::wire::{self, Event};
 /// What is sent, and when.
 pub type Traffic = Vec<(Duration, Message)>;
 
-/// Makes the traffic of one world.
-pub fn traffic(partitions: i32, dice: &mut Dice) -> Traffic {
+/// What producers send events for, if it is not for all kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// Purchases, with the stock that they need and the payments that come of them
+    Purchases,
+    /// A user's profile
+    Profiles,
+    /// Counters of activity
+    Counters,
+}
+
+/// Makes the traffic of one world: of all kinds, or of one part alone.
+pub fn traffic(only: Option<Part>, partitions: i32, dice: &mut Dice) -> Traffic {
     let mut maker = Maker { partitions, dice, sent: Vec::new() };
-    maker.stock();
-    maker.purchases();
-    maker.profiles();
-    maker.counters();
-    if maker.dice.one_in(3) {
-        maker.bad();
+    let has = |part| only.is_none_or(|only| only == part);
+    if has(Part::Purchases) {
+        maker.stock();
+        maker.purchases();
     }
-    if maker.dice.one_in(3) {
+    if has(Part::Profiles) {
+        maker.profiles();
+    }
+    if has(Part::Counters) {
+        maker.counters();
+        if maker.dice.one_in(3) {
+            maker.bad();
+        }
+    }
+    if has(Part::Purchases) && maker.dice.one_in(3) {
         maker.contradictions();
     }
     maker.sent
