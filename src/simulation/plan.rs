@@ -112,6 +112,8 @@ pub struct Plan {
     pub inbox_records: usize,
     /// Held records of one entity at most.
     pub held_per_entity_max: usize,
+    /// How long a writer lets more records come to a batch.
+    pub batch_wait: Duration,
     /// How long a gap and a waiting record are waited for.
     pub patience: Duration,
     /// Bytes handed over to the relay at most; beyond them it reads the table.
@@ -136,10 +138,12 @@ impl Plan {
         let mut dice = Dice::new(seed).fork(1);
         let theme = Theme::new(&mut dice);
         let mut illness = theme.illness(&mut dice);
-        let mut refusals = Dice::new(seed).fork(7);
+        // Thrown with dice of their own: what came before them keeps its worlds.
+        let (mut refusals, mut waits) = (Dice::new(seed).fork(7), Dice::new(seed).fork(8));
         if refusals.one_in(4) {
             illness.refuse = refusals.below(300);
         }
+        let batch_wait = Duration::from_millis([0, 0, 0, 3][waits.index(4)]);
         let partitions = i32::try_from(dice.between(1, 2)).unwrap_or(1);
         let mut plan = Self {
             seed,
@@ -149,6 +153,7 @@ impl Plan {
             records_max: [1, 3, 10, 100][dice.index(4)],
             inbox_records: [2, 10, 100][dice.index(3)],
             held_per_entity_max: [4, 100, 100][dice.index(3)],
+            batch_wait,
             patience: Duration::from_millis([250, 250, 1_000][dice.index(3)]),
             relay_queue_bytes: [1 << 10, 4_000, 1 << 20][dice.index(3)],
             gate: theme == Theme::LostCommits && dice.one_in(2),

@@ -8,7 +8,6 @@ use crate::config::{Config, Gate, Need, Sources};
 /// Read once: it is the same for every world but for what a plan changes.
 static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     let settings = [
-        ("BATCH__WAIT", "0s"),
         ("KAFKA__COMMIT_INTERVAL", "500ms"),
         ("LANES__CLAIM_PAUSE_MAX", "200ms"),
         ("LANES__CLAIM_PAUSE_MIN", "10ms"),
@@ -32,6 +31,7 @@ pub(super) fn config(scenario: &dyn Scenario, plan: &Plan) -> Config {
     scenario.configure(&mut config);
     config.writers.count = plan.writers;
     config.batch.records_max = plan.records_max;
+    config.batch.wait = plan.batch_wait;
     config.kafka.inbox_records = plan.inbox_records;
     config.reorder.held_per_entity_max = plan.held_per_entity_max;
     config.reorder.gap_deadline = plan.patience;

@@ -1,5 +1,7 @@
 //! Makes a red plan smaller: piece after piece is left out, and stays out if the rest is red all the same.
 
+use std::time::Duration;
+
 use super::plan::{Illness, Plan};
 
 /// The smallest plan found for which `is_red` holds, within so many trials.
@@ -27,6 +29,7 @@ pub(super) fn shrink(plan: &Plan, mut trials: usize, is_red: impl Fn(&Plan) -> b
         well(&mut smaller.illness);
         try_one(smaller, &mut best);
     }
+    try_one(Plan { batch_wait: Duration::ZERO, ..best.clone() }, &mut best);
     for (workers, writers) in [(1, 1), (best.workers, 1), (1, best.writers)] {
         try_one(Plan { workers, writers, ..best.clone() }, &mut best);
     }
