@@ -106,6 +106,16 @@ impl<E: Entity> Given<E> {
         })
     }
 
+    /// An operator lets the entity try again.
+    ///
+    /// # Panics
+    /// If the handler writes another row than the main one.
+    #[track_caller]
+    pub fn when_retried(mut self, entity_id: &str) -> Then<E> {
+        self.asker = None;
+        self.decide(entity_id, Vec::new(), |kind, rows, effects| kind.retry(rows, effects))
+    }
+
     #[track_caller]
     fn decide(
         mut self,

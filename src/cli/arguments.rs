@@ -10,7 +10,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use seriatim::config::Sources;
 
-pub use self::operator::{Change, Dlq, Entity, EntityName, Lane, LetterName, Saga};
+pub use self::operator::{Change, Dlq, Entity, EntityName, Lane, LetterName, Saga, SagaName};
 use super::print::Output;
 use crate::simulate;
 

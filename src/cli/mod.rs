@@ -106,6 +106,8 @@ mod tests {
             "entity discard counter c",
             "saga list --status needs_operator --limit 5",
             "saga show p-1 -o json",
+            "saga retry p-1 --definition checkout --reason answered --dry-run",
+            "entity retry payment pay-1 --actor me",
             "dlq list --topic stock --status replayable",
             "dlq show stock 0 17",
             "dlq replay stock 0 17 --dry-run",

@@ -1,14 +1,15 @@
-//! `saga`: which sagas there are, and all that one has done and still has to do.
+//! `saga`: which sagas there are, all that one has done and still has to do, and the order that lets it ask again.
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use seriatim::{
-    core::{saga::Instance, table::Value},
+    core::{obey::action, record::LaneId, saga::Instance, table::Value},
     failure::Exit,
 };
 
 use super::{
-    arguments::{Saga, Settings},
+    arguments::{Change, Saga, SagaName, Settings},
     block_on,
+    order::{self, Order},
     print::{self, Part},
     reader::Reader,
     shown,
@@ -20,7 +21,7 @@ const STEPS_MAX: usize = 1_000;
 const LISTED: [&str; 8] =
     ["definition", "saga_id", "definition_version", "status", "step", "reason", "begun_at", "updated_at"];
 
-/// Runs `saga list` or `show`.
+/// Runs `saga list`, `show` or `retry`.
 pub fn run(settings: &Settings, action: &Saga) -> anyhow::Result<Exit> {
     block_on(async {
         let mut reader = Reader::open(settings).await?;
@@ -39,15 +40,33 @@ pub fn run(settings: &Settings, action: &Saga) -> anyhow::Result<Exit> {
                 let rows: Vec<Vec<Json>> = rows.iter().map(pick).collect();
                 print::rows(reading.output, &LISTED, &rows)?;
             }
-            Saga::Show { id, definition, reading } => {
-                let Some(parts) = parts(&mut reader, definition, id).await? else {
-                    anyhow::bail!("there is no saga {id:?} of {definition}");
-                };
+            Saga::Show { name, reading } => {
+                let Some(parts) = parts(&mut reader, &name.definition, &name.id).await? else { return absent(name) };
                 print::document(reading.output, &parts)?;
             }
+            Saga::Retry { name, change } => return retry(&mut reader, name, change).await,
         }
         Ok(Exit::Done)
     })
+}
+
+fn absent(name: &SagaName) -> anyhow::Result<Exit> {
+    anyhow::bail!("there is no saga {:?} of {}", name.id, name.definition)
+}
+
+async fn retry(reader: &mut Reader, name: &SagaName, change: &Change) -> anyhow::Result<Exit> {
+    let key = vec![Value::text(&name.definition), Value::text(&name.id)];
+    let Some(row) = reader.keyed(&shown::SAGA, key).await?.pop() else { return absent(name) };
+    let topic = shown::text(&shown::SAGA, &row, "topic").to_owned();
+    let partition = shown::number(&shown::SAGA, &row, "partition").and_then(|number| i32::try_from(number).ok());
+    let lives_there = |kind: &&str| reader.catalog.home_of(kind) == Some(topic.as_str());
+    let kind = reader.catalog.kinds().map(|(kind, _)| kind).find(lives_there);
+    let (Some(partition), Some(kind)) = (partition, kind) else {
+        anyhow::bail!("this worker knows no kind of topic {topic}, where saga {:?} lives", name.id);
+    };
+    let lane = LaneId { topic, partition };
+    let order = Order { action: action::SAGA_RETRY, lane, entity: Some((kind, &name.id)), argument: json!({}) };
+    order::place(reader, &order, change).await
 }
 
 /// All of a saga, if there is one: its row, its deadline, its steps, and what is still to be undone.

@@ -152,6 +152,7 @@ impl Lane {
             }
             Effect::Owe { what, amount_minor, currency } => {
                 let Some(address) = self.debt_address(entity_id, what) else { return };
+                let known = self.state.get(&address).flatten().and_then(|row| Debt::read(row));
                 let row = Debt {
                     kind: self.kind().name().to_owned(),
                     entity_id: entity_id.to_owned(),
@@ -159,7 +160,7 @@ impl Lane {
                     amount_minor,
                     currency,
                     status: "owed".to_owned(),
-                    since: Micros(self.now),
+                    since: known.map_or(Micros(self.now), |known| known.since),
                 };
                 self.state.set(address, Some(row.into_row()));
             }

@@ -16,7 +16,7 @@ use super::{
     handle::Failure,
     header::{DIGEST, Headers, POSITION, SEQUENCE, TIMELINE},
     lane::Lane,
-    ledger::{LINK_OUT, LinkOut, OUTBOX, Timer},
+    ledger::{Command, LINK_OUT, LinkOut, OUTBOX, Timer},
     link::{Parts, chain},
     message::Message,
     partition::partition_of,
@@ -62,7 +62,15 @@ impl<'a> Origin<'a> {
     }
 
     pub(super) fn of_timer(lane: &Lane, entity_id: &'a str, name: &str, time: i64) -> Self {
-        let cause = format!("{}/{entity_id}/timer/{name}", lane.kind().name());
+        Self::of_entity(lane, entity_id, &format!("timer/{name}"), time)
+    }
+
+    pub(super) fn of_order(lane: &Lane, entity_id: &'a str, order: &Command) -> Self {
+        Self::of_entity(lane, entity_id, &format!("order/{}", order.id), order.ordered_at.0)
+    }
+
+    fn of_entity(lane: &Lane, entity_id: &'a str, what: &str, time: i64) -> Self {
+        let cause = format!("{}/{entity_id}/{what}", lane.kind().name());
         Self {
             causation: Cow::Owned(id_of(&[&cause])),
             correlation: lane.saga_name.map(|_| Cow::Borrowed(entity_id)),

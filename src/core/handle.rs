@@ -41,6 +41,10 @@ pub(super) enum Cause<'a> {
     Timer(&'a str),
     /// The timer of the entity's saga.
     SagaDue,
+    /// An operator lets the entity try again.
+    Retry,
+    /// An operator lets the entity's saga ask again.
+    SagaRetry,
 }
 
 /// What became of it.
@@ -49,6 +53,17 @@ pub(super) enum Verdict {
     Applied,
     Refused(String),
     NotYet,
+}
+
+impl Verdict {
+    fn of(decided: Result<(), Objection>) -> Result<Self, Failure> {
+        match decided {
+            Ok(()) => Ok(Self::Applied),
+            Err(Objection::Refused(reason)) => Ok(Self::Refused(reason)),
+            Err(Objection::NotYet) => Ok(Self::NotYet),
+            Err(Objection::Contradiction(error)) => Err(Failure::Contradiction(error)),
+        }
+    }
 }
 
 /// All that a run wants, checked: it can be kept whole.
@@ -168,12 +183,7 @@ impl Lane {
         let mut moves = Moves { instance: before.clone(), forgotten, ..Moves::default() };
         let verdict = match cause {
             Cause::Event(event) => match &event.body {
-                Body::Entity(parsed) => match self.kind().decide(&mut rows, parsed, &mut effects) {
-                    Ok(()) => Verdict::Applied,
-                    Err(Objection::Refused(reason)) => Verdict::Refused(reason),
-                    Err(Objection::NotYet) => Verdict::NotYet,
-                    Err(Objection::Contradiction(error)) => return Err(Failure::Contradiction(error)),
-                },
+                Body::Entity(parsed) => Verdict::of(self.kind().decide(&mut rows, parsed, &mut effects))?,
                 Body::Reply(reason) => self.run_reply(event, reason.as_deref(), &mut moves)?,
             },
             Cause::Timer(name) => {
@@ -182,6 +192,11 @@ impl Lane {
             }
             Cause::SagaDue => {
                 self.advance(&mut moves, &Signal::Due)?;
+                Verdict::Applied
+            }
+            Cause::Retry => Verdict::of(self.kind().retry(&mut rows, &mut effects))?,
+            Cause::SagaRetry => {
+                self.advance(&mut moves, &Signal::Retry)?;
                 Verdict::Applied
             }
         };

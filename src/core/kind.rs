@@ -114,6 +114,15 @@ pub trait Entity: Send + Sync + 'static {
     fn timer(&self, rows: &mut Rows<'_>, name: &str, effects: &mut Effects) {
         let _ = (rows, name, effects);
     }
+
+    /// An operator lets this entity try again what it is out of attempts for. Of its rows only the main one is at hand.
+    ///
+    /// # Errors
+    /// [`Objection::Refused`] if there is nothing to try; the operator reads why.
+    fn retry(&self, rows: &mut Rows<'_>, effects: &mut Effects) -> Result<(), Objection> {
+        let _ = (rows, effects);
+        Err(Objection::Refused(format!("a {} tries nothing by itself", Self::KIND)))
+    }
 }
 
 /// A decoded event, behind an object-safe face.
@@ -133,6 +142,7 @@ pub(crate) trait AnyKind: Send + Sync {
     fn rows(&self, entity_id: &str, event: &Parsed) -> Vec<Address>;
     fn decide(&self, rows: &mut Rows<'_>, event: &Parsed, effects: &mut Effects) -> Result<(), Objection>;
     fn timer(&self, rows: &mut Rows<'_>, name: &str, effects: &mut Effects);
+    fn retry(&self, rows: &mut Rows<'_>, effects: &mut Effects) -> Result<(), Objection>;
 }
 
 impl<E: Entity> AnyKind for E {
@@ -171,6 +181,9 @@ impl<E: Entity> AnyKind for E {
     }
     fn timer(&self, rows: &mut Rows<'_>, name: &str, effects: &mut Effects) {
         Entity::timer(self, rows, name, effects);
+    }
+    fn retry(&self, rows: &mut Rows<'_>, effects: &mut Effects) -> Result<(), Objection> {
+        Entity::retry(self, rows, effects)
     }
 }
 

@@ -6,8 +6,9 @@ use serde_json::Value as Json;
 use super::{
     batch::Outcome,
     decode,
+    emit::Origin,
     event::{Event, Reason, Rejection},
-    handle::Way,
+    handle::{Cause, Verdict, Way},
     lane::Lane,
     ledger::{COMMAND_LOG, Command, CommandLog, DeadLetter, Parked},
     letter::REPLAYABLE,
@@ -26,6 +27,10 @@ pub mod action {
     pub const ENTITY_SKIP: &str = "entity.skip";
     /// Dead-letters all that is parked.
     pub const ENTITY_DISCARD: &str = "entity.discard";
+    /// Lets an entity try again what it is out of attempts for.
+    pub const ENTITY_RETRY: &str = "entity.retry";
+    /// Lets a saga ask again what was not answered in time.
+    pub const SAGA_RETRY: &str = "saga.retry";
     /// Takes a dead letter up again, outside the order. Argument: `offset`.
     pub const LETTER_REPLAY: &str = "letter.replay";
     /// Closes a dead letter. Argument: `offset`.
@@ -97,6 +102,8 @@ impl Lane {
             (action::ENTITY_RELEASE, Some(entity_id), _) => self.order_release(entity_id),
             (action::ENTITY_SKIP, Some(entity_id), _) => self.order_skip(entity_id, reason),
             (action::ENTITY_DISCARD, Some(entity_id), _) => self.order_discard(entity_id, reason),
+            (action::ENTITY_RETRY, Some(entity_id), _) => self.order_retry(command, entity_id),
+            (action::SAGA_RETRY, Some(saga_id), _) => self.order_saga_retry(command, saga_id),
             (action::LETTER_REPLAY, _, Some(offset)) => self.order_replay(offset),
             (action::LETTER_DISCARD, _, Some(offset)) => self.order_letter_discard(offset),
             (action::LANE_ACCEPT, ..) => {
@@ -247,6 +254,47 @@ impl Lane {
         }
         self.begin_drain(entity_id);
         Answer::Done("all that was parked is dead-lettered".to_owned())
+    }
+
+    fn order_retry(&mut self, command: &Command, entity_id: &str) -> Answer {
+        if !self.prepare(entity_id) {
+            return Answer::Unfinished;
+        }
+        if !self.batch.heads[entity_id].exists {
+            return Answer::Refused("there is no such entity".to_owned());
+        }
+        self.retry(command, entity_id, Cause::Retry)
+    }
+
+    fn order_saga_retry(&mut self, command: &Command, saga_id: &str) -> Answer {
+        if !self.prepare(saga_id) {
+            return Answer::Unfinished;
+        }
+        match self.saga_of(saga_id) {
+            None => Answer::Refused("there is no such saga".to_owned()),
+            Some(saga) if saga.is_over() => Answer::Refused(format!("it is {}", saga.status().as_str())),
+            Some(_) => self.retry(command, saga_id, Cause::SagaRetry),
+        }
+    }
+
+    fn retry(&mut self, command: &Command, entity_id: &str, cause: Cause<'_>) -> Answer {
+        if self.is_unwell(entity_id) {
+            return Answer::Refused("the entity is quarantined: release it first".to_owned());
+        }
+        let run = match self.run(entity_id, cause) {
+            Ok(run) => run,
+            Err(failure) => return Answer::Refused(failure.text().to_owned()),
+        };
+        if let Verdict::Refused(reason) = run.verdict {
+            return Answer::Refused(reason);
+        }
+        let done = match &run.note {
+            None => "it is asked again".to_owned(),
+            Some(note) => format!("nothing is asked: {note}"),
+        };
+        let origin = Origin::of_order(self, entity_id, command);
+        self.apply(entity_id, run, origin);
+        Answer::Done(done)
     }
 
     fn order_replay(&mut self, offset: i64) -> Answer {

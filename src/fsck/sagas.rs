@@ -72,7 +72,7 @@ impl Fsck {
 
     fn find_saga(&mut self, class: Class, saga: &Saga, says: String, row: &Row) {
         let about = format!("{} {}", saga.definition, saga.saga_id);
-        let mend = format!("seriatim saga show {} --definition {}", saga.saga_id, saga.definition);
+        let mend = format!("seriatim saga retry {} --definition {}", saga.saga_id, saga.definition);
         self.report.find(Finding::new(class, about, says, mend).row(&SAGA, row));
     }
 
@@ -84,7 +84,7 @@ impl Fsck {
                 let (kind, entity_id) = (&debt.kind, &debt.entity_id);
                 let says =
                     format!("{} {} of {} are owed and out of retries", debt.amount_minor, debt.currency, debt.what);
-                let mend = format!("seriatim entity show {kind} {entity_id}");
+                let mend = format!("seriatim entity retry {kind} {entity_id}");
                 let finding = Finding::new(Class::DebtNeedsOperator, format!("{kind} {entity_id}"), says, mend);
                 self.report.find(finding.of(kind, entity_id).row(&DEBT, &row));
             }

@@ -177,6 +177,9 @@ async fn a_purchase_is_shown_with_its_saga(world: &World) {
     assert_eq!(steps, ["charge", "confirm", "reserve"], "{saga}");
     world.say("saga show p-1").ends(0).says("reserve");
     world.say("saga show nobody").ends(1).says("there is no saga");
+    world.say("saga retry p-1 --dry-run").ends(0).says("would order saga.retry of purchase \"p-1\"");
+    world.say("saga retry p-1 --reason late").ends(1).says("refused: it is completed");
+    world.say("saga retry nobody").ends(1).says("there is no saga");
     let running = world.say("saga list --status running -o json").ends(0).json();
     assert_eq!(running, json!([]));
     let stock = world.shown("stock tea", "committed", |shown| shown["row"]["on_hand"] == 99).await;
@@ -207,6 +210,8 @@ async fn a_quarantine_is_shown_and_skipped(world: &World) {
     let order = &well["past_orders"][0];
     assert_eq!((&order["actor"], &order["action"], &order["done"]), (&json!("me"), &json!("entity.skip"), &json!(1)));
     assert_eq!(well["row"]["captured_minor"], 500, "{well}");
+    world.say(&format!("entity retry {payment}")).ends(1).says("refused: it is captured: nothing is asked for");
+    world.say("entity retry payment nobody").ends(1).says("there is no payment");
 }
 
 async fn what_fails_again_is_discarded(world: &World) {
@@ -274,6 +279,7 @@ async fn a_saga_that_cannot_turn_back_shows_what_is_to_be_undone(world: &World) 
         "{saga}"
     );
     world.say("saga list --status compensating").ends(0).says("p-4");
+    world.say("saga retry p-4").ends(0).says("nothing is asked: early");
     world.say("entity skip stock milk --reason nonsense").ends(0).says("done");
     let undone = world.shown("purchase p-4", "undone", |shown| shown["saga"]["status"] == "compensated").await;
     assert_eq!(
@@ -342,7 +348,7 @@ async fn an_order_without_a_worker_stays_until_one_comes(world: &World, process:
     let patient = world.worker.clone().with("REORDER__WAITING_DEADLINE", "1h");
     let process = patient.start("worker-again", logs);
     let shown = world.shown(payment, "active", |shown| shown["status"] == "active").await;
-    assert_eq!((&shown["orders"], &shown["past_orders"][3]["reason"]), (&json!([]), &json!("later")), "{shown}");
+    assert_eq!((&shown["orders"], &shown["past_orders"][4]["reason"]), (&json!([]), &json!("later")), "{shown}");
     let (_, offset) = world.capture("p-3", 1, 500).await;
     let shown = world.shown("payment pay-p-3", "waiting", |shown| shown["waiting"][0].is_object()).await;
     assert_eq!((&shown["waiting"][0]["record_offset"], &shown["row"]), (&json!(offset), &Json::Null), "{shown}");

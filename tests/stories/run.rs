@@ -12,9 +12,10 @@ use std::{
 use serde_json::{Map, Value as Json, json};
 use seriatim::{
     core::{
+        backlog::Backlog,
         batch::Outcome,
         header::Headers,
-        lane::{Backlog, Decided},
+        lane::Decided,
         limits::Limits,
         link,
         record::{LaneId, Record},

@@ -74,6 +74,13 @@ pub enum Entity {
         #[command(flatten)]
         change: Change,
     },
+    /// Try again what it is out of attempts for; a payment asks its gateway once more
+    Retry {
+        #[command(flatten)]
+        name: EntityName,
+        #[command(flatten)]
+        change: Change,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -113,14 +120,28 @@ pub enum Saga {
     },
     /// One saga with its steps, attempts and times
     Show {
-        /// Its id; for the checkout, the purchase's
-        id: String,
-        /// Its definition
-        #[arg(long, default_value = "checkout")]
-        definition: String,
+        #[command(flatten)]
+        name: SagaName,
         #[command(flatten)]
         reading: Reading,
     },
+    /// Ask again whoever has not answered in time
+    Retry {
+        #[command(flatten)]
+        name: SagaName,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+/// Which saga.
+#[derive(Args, Clone, Debug)]
+pub struct SagaName {
+    /// Its id; for the checkout, the purchase's
+    pub id: String,
+    /// Its definition
+    #[arg(long, default_value = "checkout")]
+    pub definition: String,
 }
 
 /// How much a list shows.

@@ -1,4 +1,4 @@
-//! `entity`: all that is known of one entity, and the orders that end its quarantine.
+//! `entity`: all that is known of one entity, the orders that end its quarantine, and the one that lets it try again.
 
 mod journal;
 
@@ -31,7 +31,7 @@ const LINKS_MAX: usize = 10_000;
 /// Orders that have been carried out, the last ones.
 const PAST_ORDERS_MAX: usize = 10;
 
-/// Runs `entity show`, `release`, `skip` or `discard`.
+/// Runs `entity show`, `release`, `skip`, `discard` or `retry`.
 pub fn run(settings: &Settings, action: &Entity) -> anyhow::Result<Exit> {
     block_on(async {
         let mut reader = Reader::open(settings).await?;
@@ -40,23 +40,23 @@ pub fn run(settings: &Settings, action: &Entity) -> anyhow::Result<Exit> {
             Entity::Release { name, change } => (name, change, action::ENTITY_RELEASE),
             Entity::Skip { name, change } => (name, change, action::ENTITY_SKIP),
             Entity::Discard { name, change } => (name, change, action::ENTITY_DISCARD),
+            Entity::Retry { name, change } => (name, change, action::ENTITY_RETRY),
         };
-        change_quarantine(&mut reader, name, change, action).await
+        place(&mut reader, name, change, action).await
     })
 }
 
-async fn change_quarantine(
-    reader: &mut Reader,
-    name: &EntityName,
-    change: &Change,
-    action: &'static str,
-) -> anyhow::Result<Exit> {
+async fn place(reader: &mut Reader, name: &EntityName, change: &Change, action: &'static str) -> anyhow::Result<Exit> {
     let main = main_row(reader, name).await?;
     let Some(lane) = lane_of(reader, name, main.as_ref()).await? else {
         anyhow::bail!("no worker has ever started on this database: it holds no {} at all", name.kind);
     };
     let key = [lane_key(&lane), entity_key(name)].concat();
-    if reader.keyed(&shown::QUARANTINE, key).await?.is_empty() {
+    if action == action::ENTITY_RETRY {
+        if main.is_none() {
+            anyhow::bail!("there is no {} {:?}", name.kind, name.id);
+        }
+    } else if reader.keyed(&shown::QUARANTINE, key).await?.is_empty() {
         anyhow::bail!("{} {:?} is not quarantined: there is nothing to {}", name.kind, name.id, verb(action));
     }
     let order = Order { action, lane, entity: Some((&name.kind, &name.id)), argument: json!({}) };

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 
 use crate::core::{
     event::SagaRef,
-    saga::{Action, Branch, Definition, Ending, Instance, Reaction, Signal},
+    saga::{Action, Branch, Definition, Ending, Instance, Reaction, Signal, Status},
 };
 
 /// Name of the saga in the exploration.
@@ -63,6 +63,8 @@ enum Event {
     Timer,
     /// The timer goes off although none is due.
     StrayTimer,
+    /// An operator lets it ask again.
+    Retry,
 }
 
 /// How a reply can be not for this saga, or not for this time.
@@ -93,7 +95,7 @@ impl<'a> World<'a> {
         let (instance, actions) = self.definition.begin_with(SAGA, branches, 0);
         let (timers, past) = (BTreeSet::new(), self.places().map(|place| (place, Past::default())).collect());
         let mut first = Node { instance, now: 0, timers, past, endings: 0 };
-        self.account(&mut first, actions)?;
+        self.account(&mut first, actions, false)?;
         let mut seen = BTreeSet::from([first.fingerprint()]);
         let mut open = vec![first];
         while let Some(node) = open.pop() {
@@ -124,6 +126,9 @@ impl<'a> World<'a> {
         if !node.timers.is_empty() {
             events.push(Event::Timer);
         }
+        if node.instance.status() == Status::NeedsOperator {
+            events.push(Event::Retry);
+        }
         for place in self.places() {
             for say in self.says(place) {
                 events.push(Event::Reply(place, say));
@@ -145,6 +150,7 @@ impl<'a> World<'a> {
                 next.now = node.now.max(due);
                 self.definition.advance(&mut next.instance, &Signal::Due, next.now)
             }
+            Event::Retry => self.definition.advance(&mut next.instance, &Signal::Retry, node.now),
             Event::Reply(place, say) => self.reply(&mut next.instance, place, say, None, node.now),
         };
         let moved = reaction == Reaction::Moved;
@@ -163,7 +169,16 @@ impl<'a> World<'a> {
         if node.endings > 0 && (moved || !actions.is_empty()) {
             return Err("the saga moves after its end".to_owned());
         }
-        self.account(&mut next, actions)?;
+        let again = matches!(event, Event::Retry);
+        if again && !actions.iter().any(|action| matches!(action, Action::Send { .. })) {
+            return Err(format!("step {}: nobody is asked again", node.instance.step()));
+        }
+        self.account(&mut next, actions, again)?;
+        if again {
+            // But for the count of attempts it is where it was before it ran out of time: it is not visited again.
+            self.must_not_be_stuck(&next)?;
+            self.must_ignore_strangers(&next)?;
+        }
         Ok(next)
     }
 
@@ -184,8 +199,11 @@ impl<'a> World<'a> {
             attempt: 1,
             undo: say == Say::Done,
         };
+        if let Some(row) = instance.steps().iter().find(|row| row.step == step.name && row.branch == reference.branch) {
+            reference.attempt = if reference.undo { row.undo_attempts } else { row.attempts }.max(1);
+        }
         match strange {
-            Some(Strange::Attempt) => reference.attempt = 2,
+            Some(Strange::Attempt) => reference.attempt += 1,
             Some(Strange::Branch) => reference.branch = "stranger".to_owned(),
             Some(Strange::Step) => reference.step = "stranger".to_owned(),
             Some(Strange::Saga) => reference.id = "stranger".to_owned(),
@@ -200,11 +218,13 @@ impl<'a> World<'a> {
         self.definition.advance(instance, &signal, now)
     }
 
-    /// Enters the actions into the account; says which rule one of them breaks.
-    fn account(&self, node: &mut Node, actions: Vec<Action>) -> Result<(), String> {
+    /// Enters the actions into the account; says which rule one of them breaks. `again`: an operator has asked for them.
+    fn account(&self, node: &mut Node, actions: Vec<Action>, again: bool) -> Result<(), String> {
         for action in actions {
             match action {
-                Action::Send { reference, message_type, .. } => self.account_send(node, &reference, message_type)?,
+                Action::Send { reference, message_type, .. } => {
+                    self.account_send(node, &reference, message_type, again)?;
+                }
                 Action::WakeAt(at) => {
                     node.timers.insert(at);
                 }
@@ -222,7 +242,13 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn account_send(&self, node: &mut Node, reference: &SagaRef, message_type: &str) -> Result<(), String> {
+    fn account_send(
+        &self,
+        node: &mut Node,
+        reference: &SagaRef,
+        message_type: &str,
+        again: bool,
+    ) -> Result<(), String> {
         let step_at = self.definition.steps.iter().position(|step| step.name == reference.step);
         let place = step_at.zip(reference.branch.parse().ok()).filter(|place| node.past.contains_key(place));
         let Some(place) = place else { return Err("a command goes to nobody".to_owned()) };
@@ -231,6 +257,7 @@ impl<'a> World<'a> {
         let past = node.past[&place];
         let problem = match (reference.undo, past) {
             _ if message_type != expected => Some("another command is sent than the definition names"),
+            (undo, past) if again => (!past.is_open(undo)).then_some("what was answered is asked again"),
             (false, Past { asked: true, .. }) => Some("a command is sent twice"),
             (false, _) if node.instance.reason().is_some() => Some("a command is sent while undoing"),
             (false, _) if node.any(|at, past| at.0 < place.0 && past.said != Some(Say::Yes)) => {
@@ -278,7 +305,7 @@ impl<'a> World<'a> {
     }
 
     /// Whoever has not answered yet can bring the saga on, whatever the answer. Since every command is sent
-    /// at most once, a saga that is never stuck ends as soon as all that it asks is answered.
+    /// at most once, or once more for each time that an operator says so, a saga that is never stuck ends as soon as all that it asks is answered.
     fn must_not_be_stuck(&self, node: &Node) -> Result<(), String> {
         if node.endings > 0 {
             return Ok(());
@@ -286,11 +313,7 @@ impl<'a> World<'a> {
         let mut waits = false;
         for (&place, past) in &node.past {
             for say in self.says(place) {
-                let is_open = match say {
-                    Say::Yes | Say::No => past.asked && past.said.is_none() && !past.undo_asked,
-                    Say::Done => past.undo_asked && !past.undone,
-                };
-                if !is_open {
+                if !past.is_open(say == Say::Done) {
                     continue;
                 }
                 waits = true;
@@ -356,6 +379,11 @@ impl Node {
 }
 
 impl Past {
+    /// Whether it is asked to do, or to undo, and has not answered.
+    fn is_open(&self, undo: bool) -> bool {
+        if undo { self.undo_asked && !self.undone } else { self.asked && self.said.is_none() && !self.undo_asked }
+    }
+
     /// Whether something may have happened that is not undone.
     fn is_owed(&self) -> bool {
         self.asked && self.said != Some(Say::No) && !self.undone

@@ -4,7 +4,8 @@
 //! a branch in `Run::reply`. Both are total, without a catch-all: whatever may come twice, late, out of
 //! order or after the end has its place, and what is ignored says why.
 //!
-//! Commands to our own entities are sent once, because links lose nothing. There is one lazy timer: it
+//! Commands to our own entities are sent once, because links lose nothing, and again only when an operator says so:
+//! answers to an earlier attempt count no more. There is one lazy timer: it
 //! may go off before the deadline (it was set for an earlier step) and is then set again.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -71,7 +72,8 @@ impl Definition {
             (Phase::Open | Phase::Bound | Phase::Undoing, Signal::Reply { reference, message_type, reason }) => {
                 run.reply(phase, reference, message_type, reason)
             }
-            (Phase::Over, Signal::Reply { .. } | Signal::Cancel { .. } | Signal::Due) => {
+            (Phase::Open | Phase::Bound | Phase::Undoing, Signal::Retry) => run.retry(phase),
+            (Phase::Over, Signal::Reply { .. } | Signal::Cancel { .. } | Signal::Due | Signal::Retry) => {
                 Reaction::Ignored(ignored::OVER)
             }
         };
@@ -165,9 +167,7 @@ impl Run<'_> {
             let branches = &self.instance.steps[self.instance.at].branches;
             if branches.iter().any(|branch| branch.standing != Standing::Yes) {
                 if branches.iter().any(|branch| branch.standing == Standing::Planned) {
-                    self.send(step.command, &[Standing::Planned], Standing::Waiting);
-                    self.instance.status = Status::Running;
-                    self.watch(step.deadline);
+                    self.ask(step.command, &[Standing::Planned], Standing::Waiting);
                 }
                 return;
             }
@@ -206,9 +206,7 @@ impl Run<'_> {
             if let Some(undo) = step.undo
                 && branches.iter().any(has_asked)
             {
-                self.send(undo.command, &[Standing::Waiting, Standing::Yes], Standing::Undoing);
-                self.instance.status = Status::Compensating;
-                self.watch(step.undo_deadline);
+                self.ask(undo.command, &[Standing::Waiting, Standing::Yes], Standing::Undoing);
                 return;
             }
             let Some(before) = self.instance.at.checked_sub(1) else { break };
@@ -218,8 +216,8 @@ impl Run<'_> {
         self.end(Status::Compensated, Ending::Compensated { reason });
     }
 
-    /// Sends the command to every branch of the current step that stands at one of `from`.
-    fn send(&mut self, message_type: &'static str, from: &[Standing], to: Standing) {
+    /// Sends the command to every branch of the current step that stands at one of `from`, and waits for answers.
+    fn ask(&mut self, message_type: &'static str, from: &[Standing], to: Standing) {
         let step = &self.definition.steps[self.instance.at];
         let undo = to == Standing::Undoing;
         for branch in &mut self.instance.steps[self.instance.at].branches {
@@ -242,6 +240,8 @@ impl Run<'_> {
             let (key, data) = (branch.key.clone(), branch.data.clone());
             self.actions.push(Action::Send { topic: step.topic, key, message_type, data, reference });
         }
+        self.instance.status = if undo { Status::Compensating } else { Status::Running };
+        self.watch(if undo { step.undo_deadline } else { step.deadline });
     }
 
     /// Sets the deadline, and the timer unless one goes off before it anyway.
@@ -285,6 +285,22 @@ impl Run<'_> {
         self.instance.deadline = None;
         let Instance { definition, id, .. } = &*self.instance;
         self.actions.push(Action::Alarm(format!("saga {definition} {id}: step {} {what}", self.instance.step())));
+        Reaction::Moved
+    }
+
+    /// Asks again where no answer came in time. A saga that has not run out of time is looked at as if its timer had
+    /// gone off, which also mends one without a timer.
+    fn retry(&mut self, phase: Phase) -> Reaction {
+        if self.instance.status != Status::NeedsOperator {
+            return self.due(phase);
+        }
+        let step = &self.definition.steps[self.instance.at];
+        match (self.instance.heading, step.undo) {
+            (Heading::Forward, _) => self.ask(step.command, &[Standing::Waiting, Standing::No], Standing::Waiting),
+            (Heading::Back, Some(undo)) => self.ask(undo.command, &[Standing::Undoing], Standing::Undoing),
+            // It waits for nothing where nothing can be undone; `check` does not let such a definition pass.
+            (Heading::Back, None) => return Reaction::Ignored(ignored::UNASKED),
+        }
         Reaction::Moved
     }
 

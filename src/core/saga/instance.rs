@@ -192,12 +192,14 @@ impl Instance {
         rows.collect()
     }
 
-    /// The same without its times: what decides which moves are possible, but for the deadline.
+    /// The same without its times, and as if it had asked nobody more than once: what decides which moves are possible,
+    /// but for the deadline.
     pub(crate) fn without_times(&self) -> Self {
         let mut timeless = Self { deadline: self.deadline.map(|_| 0), wake: self.wake.map(|_| 0), ..self.clone() };
         for branch in timeless.steps.iter_mut().flat_map(|step| &mut step.branches) {
             branch.sent_at = branch.sent_at.map(|_| 0);
             branch.answered_at = branch.answered_at.map(|_| 0);
+            (branch.attempts, branch.undo_attempts) = (branch.attempts.min(1), branch.undo_attempts.min(1));
         }
         timeless
     }

@@ -56,6 +56,8 @@ pub enum Signal<'a> {
     },
     /// The saga's one lazy timer is due.
     Due,
+    /// An operator lets it ask again what was not answered in time.
+    Retry,
 }
 
 /// What the lane is to do.

@@ -207,6 +207,44 @@ fn an_undo_out_of_time_calls_an_operator_and_still_ends_when_it_is_answered() {
 }
 
 #[test]
+fn an_operator_has_it_asked_again_and_only_the_last_answer_counts() {
+    let mut test = begun([2, 1, 1]);
+    test.reply("a", "k0", "yes");
+    test.signal(&Signal::Cancel { reason: "cancelled" }, 2 * SECOND);
+    test.reply("a", "k1", "done");
+    assert_eq!(test.due(7 * SECOND), Reaction::Moved);
+    assert_eq!(test.signal(&Signal::Retry, 9 * SECOND), Reaction::Moved);
+    assert_eq!((test.sent(), test.instance.status()), (vec!["undo a/k0".to_owned()], Status::Compensating));
+    assert!(test.actions.contains(&Action::WakeAt(14 * SECOND)), "it has as long as before");
+    assert_eq!(test.reply("a", "k0", "done"), Reaction::Ignored(ignored::OTHER_ATTEMPT));
+    let last = SagaRef { attempt: 2, ..reference("a", "k0", true) };
+    let said = Signal::Reply { reference: &last, message_type: "done", reason: None };
+    assert_eq!(test.signal(&said, 10 * SECOND), Reaction::Moved);
+    assert_eq!(test.ended(), compensated("cancelled"));
+    assert_eq!(test.signal(&Signal::Retry, 11 * SECOND), Reaction::Ignored(ignored::OVER));
+}
+
+#[test]
+fn a_saga_past_its_pivot_is_asked_again_for_what_it_has_left_to_do() {
+    let mut test = begun([1, 1, 1]);
+    test.reply("a", "k0", "yes");
+    test.reply("b", "k0", "yes");
+    assert_eq!(test.due(31 * SECOND), Reaction::Moved);
+    assert_eq!(test.instance.status(), Status::NeedsOperator);
+    assert_eq!(test.signal(&Signal::Retry, 40 * SECOND), Reaction::Moved);
+    assert_eq!((test.sent(), test.instance.status()), (vec!["do c/k0".to_owned()], Status::Running));
+}
+
+#[test]
+fn a_saga_that_is_on_time_only_gets_its_timer_again() {
+    let mut test = begun([1, 1, 1]);
+    assert_eq!(test.signal(&Signal::Retry, SECOND), Reaction::Ignored(ignored::EARLY));
+    assert_eq!(test.actions, [Action::WakeAt(10 * SECOND)]);
+    assert_eq!(test.signal(&Signal::Retry, 10 * SECOND), Reaction::Moved);
+    assert_eq!(test.sent(), ["undo a/k0"], "it is overdue");
+}
+
+#[test]
 fn one_lazy_timer_serves_all_deadlines() {
     let mut test = begun([1, 1, 1]);
     assert!(test.actions.contains(&Action::WakeAt(10 * SECOND)));

@@ -207,4 +207,11 @@ impl Entity for Payments {
             rows.put(payment);
         }
     }
+
+    fn retry(&self, rows: &mut Rows<'_>, effects: &mut Effects) -> Result<(), Objection> {
+        let payment = rows.main::<Payment>().ok_or(Objection::NotYet)?;
+        effects.correlate(&payment.purchase_id);
+        rows.put(self.ask_once_more(payment, effects)?);
+        Ok(())
+    }
 }

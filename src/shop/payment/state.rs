@@ -71,7 +71,8 @@ impl Payments {
                 self.give_back(&mut payment, effects);
             }
             Status::Refunding => {
-                payment.refund_asker = payment.refund_asker.or_else(|| effects.asker().map(str::to_owned));
+                // Whoever asks last is answered: a saga that asks again hears no answer to what it asked before.
+                payment.refund_asker = effects.asker().map(str::to_owned).or(payment.refund_asker);
             }
             Status::Declined | Status::Cancelled | Status::Refunded => effects.reply(RETURNED, payment.names()),
         }
@@ -167,6 +168,26 @@ impl Payments {
             // The answer came before the timer.
             Status::Captured | Status::Declined | Status::Cancelled | Status::Refunded => None,
         }
+    }
+
+    /// An operator lets the gateway be asked once more. A timer of the attempt before no longer matters then.
+    pub(super) fn ask_once_more(&self, mut payment: Payment, effects: &mut Effects) -> Result<Payment, Objection> {
+        let attempt = payment.attempts.saturating_add(1);
+        match payment.status {
+            Status::Requested => self.ask_capture(&mut payment, attempt, effects),
+            Status::Refunding => {
+                effects.push(Effect::Owe {
+                    what: DEBT,
+                    amount_minor: payment.kept(),
+                    currency: payment.currency.clone(),
+                });
+                self.ask_refund(&mut payment, attempt, effects);
+            }
+            Status::Captured | Status::Declined | Status::Cancelled | Status::Refunded => {
+                return Err(Objection::Refused(format!("it is {}: nothing is asked for", payment.status.as_str())));
+            }
+        }
+        Ok(payment)
     }
 
     fn give_back(&self, payment: &mut Payment, effects: &mut Effects) {

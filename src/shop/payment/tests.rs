@@ -232,6 +232,25 @@ fn a_refund_without_an_answer_is_asked_for_again_and_then_needs_an_operator() {
 }
 
 #[test]
+fn an_operator_has_a_gateway_asked_once_more() {
+    let again =
+        refunding().when_due(ID, "refund/2").and().when_due(ID, "refund/3").and().when_retried(ID).then_applied();
+    let again = again.then_effects(&[owe(), refund_requested(100, "purchase_rejected"), wake("refund/4")]);
+    let again = again.then_correlated("p1").and().when_due(ID, "refund/3").then_effects(&[]);
+    again.and().when_due(ID, "refund/4").then_effects(&[Effect::NeedsOperator { what: "refund" }]);
+    requested().when_retried(ID).then_effects(&[capture_requested(), wake("capture/3")]);
+    captured().when_retried(ID).then_refused().then_effects(&[]);
+    payments().when_retried(ID).then_waits();
+}
+
+#[test]
+fn a_refund_answers_who_has_asked_last() {
+    let again = refunding().asked_by("refund again").when(REFUND, order(100)).then_applied().then_effects(&[]);
+    let back = again.and().when(REFUNDED, money(100)).then_applied();
+    back.then_effects(&[settle(), answer("refund again", RETURNED)]);
+}
+
+#[test]
 fn a_timer_that_no_longer_matters_does_nothing() {
     captured().when_due(ID, "capture/2").then_effects(&[]);
     refunding().when_due(ID, "capture/2").then_effects(&[]);
