@@ -289,7 +289,7 @@ impl Lane {
             return Answer::Refused(reason);
         }
         let done = match &run.note {
-            None => "it is asked again".to_owned(),
+            None => "it tries again".to_owned(),
             Some(note) => format!("nothing is asked: {note}"),
         };
         let origin = Origin::of_order(self, entity_id, command);

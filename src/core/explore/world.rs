@@ -25,7 +25,7 @@ pub(super) struct World<'a> {
 }
 
 /// A state of the saga and what the world knows of it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 struct Node {
     instance: Instance,
     now: i64,
@@ -39,7 +39,7 @@ struct Node {
 type Place = (usize, usize);
 
 /// What happened to one branch.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Past {
     asked: bool,
     said: Option<Say>,
@@ -104,7 +104,8 @@ impl<'a> World<'a> {
             self.must_ignore_strangers(&node)?;
             for event in self.events(&node) {
                 let next = self.step(&node, event)?;
-                if seen.insert(next.fingerprint()) {
+                // Most of what comes changes nothing.
+                if next != node && seen.insert(next.fingerprint()) {
                     open.push(next);
                 }
             }
@@ -337,10 +338,13 @@ impl<'a> World<'a> {
             for say in self.says(place) {
                 for strange in [Strange::Attempt, Strange::Branch, Strange::Step, Strange::Saga] {
                     let (reaction, actions) = self.reply(&mut instance, place, say, Some(strange), node.now);
-                    if reaction == Reaction::Moved || !actions.is_empty() || instance != node.instance {
+                    if reaction == Reaction::Moved || !actions.is_empty() {
                         return Err(self.problem(place.0, "a reply that is not for it moves the saga"));
                     }
                 }
+            }
+            if instance != node.instance {
+                return Err(self.problem(place.0, "a reply that is not for it leaves a trace"));
             }
         }
         Ok(())

@@ -5,8 +5,8 @@
 //! order or after the end has its place, and what is ignored says why.
 //!
 //! Commands to our own entities are sent once, because links lose nothing, and again only when an operator says so:
-//! answers to an earlier attempt count no more. There is one lazy timer: it
-//! may go off before the deadline (it was set for an earlier step) and is then set again.
+//! answers to an earlier attempt count no more. There is one lazy timer: it may go off before the deadline (it was set
+//! for an earlier step) and is then set again.
 
 use std::{collections::BTreeSet, time::Duration};
 
