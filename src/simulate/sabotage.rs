@@ -51,7 +51,7 @@ fn miss(simulator: &Simulator<'_, Shop>, safeguard: Safeguard, task: &Task) -> (
     });
     take_away(None);
     let noticed = red.is_some();
-    let (worlds, findings) = red.unwrap_or((task.seeds, vec!["nobody".to_owned()]));
+    let (worlds, findings) = red.unwrap_or_else(|| (task.seeds, vec!["nobody".to_owned()]));
     let laws: BTreeSet<&str> = findings.iter().filter_map(|finding| finding.split([':', ' ']).next()).collect();
     let laws = laws.into_iter().collect::<Vec<_>>().join(", ");
     (format!("| {} | {} | {laws} | {worlds} |", safeguard.as_str(), safeguard.says()), noticed)
