@@ -132,16 +132,17 @@ class Stage:
     def ends(self) -> dict[tuple[str, int], int]:
         """How far the home topics go, asked until brokers answer."""
         deadline = time.monotonic() + RECOVERY_SECONDS
-        consumer = reader(self.brokers)
-        try:
-            while True:
-                try:
-                    return ends(consumer, [self.names.topic(name) for name in HOME_TOPICS])
-                except KafkaException:
-                    if time.monotonic() > deadline:
-                        raise
-        finally:
-            consumer.close()
+        while True:
+            # A new client each time: one that a broker without its metadata has told of no such topic keeps to that.
+            consumer = reader(self.brokers)
+            try:
+                return ends(consumer, [self.names.topic(name) for name in HOME_TOPICS])
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+            finally:
+                consumer.close()
 
     def recovered(self) -> float:
         """Waits until all is read that stands in the home topics now; how long that took."""
