@@ -285,8 +285,10 @@ impl Lane {
             Ok(run) => run,
             Err(failure) => return Answer::Refused(failure.text().to_owned()),
         };
-        if let Verdict::Refused(reason) = run.verdict {
-            return Answer::Refused(reason);
+        match run.verdict {
+            Verdict::Applied => {}
+            Verdict::Refused(reason) => return Answer::Refused(reason),
+            Verdict::NotYet => return Answer::Refused("what it is about does not exist yet".to_owned()),
         }
         let done = match &run.note {
             None => "it tries again".to_owned(),
