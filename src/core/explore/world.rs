@@ -305,8 +305,9 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Whoever has not answered yet can bring the saga on, whatever the answer. Since every command is sent
-    /// at most once, or once more for each time that an operator says so, a saga that is never stuck ends as soon as all that it asks is answered.
+    /// Whoever has not answered yet can bring the saga on, whatever the answer. Since every command is sent at most once,
+    /// or once more for each time that an operator says so, a saga that is never stuck ends as soon as all that it asks is
+    /// answered.
     fn must_not_be_stuck(&self, node: &Node) -> Result<(), String> {
         if node.endings > 0 {
             return Ok(());

@@ -68,7 +68,7 @@ impl Payments {
             }
             Status::Captured => {
                 payment.refund_asker = effects.asker().map(str::to_owned);
-                self.give_back(&mut payment, effects);
+                self.give_back(&mut payment, 1, effects);
             }
             Status::Refunding => {
                 // Whoever asks last is answered: a saga that asks again hears no answer to what it asked before.
@@ -99,7 +99,7 @@ impl Payments {
             // Nobody wants this money any more: the payment itself gives it back.
             Status::Cancelled => {
                 payment.captured_minor = amount.minor;
-                self.give_back(&mut payment, effects);
+                self.give_back(&mut payment, 1, effects);
             }
             Status::Captured | Status::Refunding | Status::Refunded => return contradiction("captured before"),
             Status::Declined => return contradiction("declined before"),
@@ -175,14 +175,7 @@ impl Payments {
         let attempt = payment.attempts.saturating_add(1);
         match payment.status {
             Status::Requested => self.ask_capture(&mut payment, attempt, effects),
-            Status::Refunding => {
-                effects.push(Effect::Owe {
-                    what: DEBT,
-                    amount_minor: payment.kept(),
-                    currency: payment.currency.clone(),
-                });
-                self.ask_refund(&mut payment, attempt, effects);
-            }
+            Status::Refunding => self.give_back(&mut payment, attempt, effects),
             Status::Captured | Status::Declined | Status::Cancelled | Status::Refunded => {
                 return Err(Objection::Refused(format!("it is {}: nothing is asked for", payment.status.as_str())));
             }
@@ -190,11 +183,11 @@ impl Payments {
         Ok(payment)
     }
 
-    fn give_back(&self, payment: &mut Payment, effects: &mut Effects) {
+    fn give_back(&self, payment: &mut Payment, attempt: i64, effects: &mut Effects) {
         payment.status = Status::Refunding;
         let (amount_minor, currency) = (payment.kept(), payment.currency.clone());
         effects.push(Effect::Owe { what: DEBT, amount_minor, currency });
-        self.ask_refund(payment, 1, effects);
+        self.ask_refund(payment, attempt, effects);
     }
 
     fn ask_capture(&self, payment: &mut Payment, attempt: i64, effects: &mut Effects) {
