@@ -17,7 +17,7 @@ use rdkafka::{
     error::{KafkaError, KafkaResult},
     types::RDKafkaErrorCode,
 };
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use super::{Consumer, Error, Manifest, Producer, Settings, log_line};
 use crate::{
@@ -25,8 +25,7 @@ use crate::{
     core::record::LaneId,
 };
 
-/// How long to wait before asking again for a topic that was just created. Brokers learn of it in some
-/// milliseconds.
+/// How long to wait before asking again for what was just made or set. Brokers learn of it in some milliseconds.
 const SEEN_POLL: Duration = Duration::from_millis(20);
 
 /// Asks the cluster about topics and changes them. Cheap to clone.
@@ -147,13 +146,13 @@ impl Cluster {
         if differences.is_empty() { Ok(()) } else { Err(Error::Differences(differences)) }
     }
 
-    /// Creates the topics that are missing, waits until they are seen, and sets the values that differ; answers
+    /// Creates the topics that are missing, sets the values that differ, and waits until both are seen; answers
     /// with what was changed.
     ///
     /// # Errors
     /// Before anything is changed, if a topic has another number of partitions: entities find their lane by
-    /// it, so with another number each would have two lanes, and that needs a planned rehoming. Afterwards, if a
-    /// new topic is not seen within `timeout`.
+    /// it, so with another number each would have two lanes, and that needs a planned rehoming. Afterwards, if the
+    /// cluster does not show within `timeout` what the manifests say; [`Error::Differences`] has what is missing.
     pub async fn apply(&self, manifests: &[Manifest], timeout: Duration) -> Result<Vec<Difference>, Error> {
         let differences = self.plan(manifests, timeout).await?;
         if let Some(difference) =
@@ -162,19 +161,11 @@ impl Cluster {
             let reason = "entities find their lane by the number of partitions, so it cannot be changed in place";
             return Err(Error::Refused { doing: difference.to_string(), reason: reason.to_owned() });
         }
-        let mut created = Vec::new();
-        for manifest in manifests {
-            let concerns = |difference: &&Difference| matches!(difference, Difference::Missing { topic } if *topic == manifest.topic);
-            if differences.iter().any(|difference| concerns(&difference)) {
-                self.create(manifest, timeout).await?;
-                created.push(manifest.topic.clone());
-            }
+        let missing =
+            |manifest: &&Manifest| differences.contains(&Difference::Missing { topic: manifest.topic.clone() });
+        for manifest in manifests.iter().filter(missing) {
+            self.create(manifest, timeout).await?;
         }
-        let seen = tokio::time::timeout(timeout, self.until_seen(&created, timeout)).await;
-        seen.unwrap_or_else(|_late| {
-            let reason = "the brokers do not show them yet".to_owned();
-            Err(Error::Refused { doing: format!("waiting for the new topics {}", created.join(", ")), reason })
-        })?;
         let altered = |manifest: &&Manifest| {
             differences
                 .iter()
@@ -182,16 +173,23 @@ impl Cluster {
         };
         let altered: Vec<&Manifest> = manifests.iter().filter(altered).collect();
         self.alter(&altered, timeout).await?;
+        if !differences.is_empty() {
+            self.until_seen(manifests, timeout).await?;
+        }
         Ok(differences)
     }
 
-    /// The controller answers for a new topic before every broker has learnt of it: whoever asks one of those
-    /// hears that it is missing.
-    async fn until_seen(&self, topics: &[String], timeout: Duration) -> Result<(), Error> {
-        while self.counts(topics, timeout).await?.values().any(Option::is_none) {
+    /// The controller answers for a change before every broker has learnt of it: whoever asks one of those hears
+    /// that the topic is missing, or how it was set before.
+    async fn until_seen(&self, manifests: &[Manifest], timeout: Duration) -> Result<(), Error> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let seen = self.check(manifests, timeout).await;
+            if seen.is_ok() || Instant::now() >= deadline {
+                return seen;
+            }
             tokio::time::sleep(SEEN_POLL).await;
         }
-        Ok(())
     }
 
     async fn create(&self, manifest: &Manifest, timeout: Duration) -> Result<(), Error> {

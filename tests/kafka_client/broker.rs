@@ -193,6 +193,14 @@ async fn topics_are_made_and_set_as_the_manifests_say() {
     cluster.check(&second, HANG).await.unwrap();
     cluster.check(&[manifest(&name, 2, &[("max.message.bytes", "2000000")])], HANG).await.unwrap();
 
+    // Whoever looks at once sees what was set, though the broker learns of it later than the controller.
+    for round in 0..20 {
+        let next = [manifest(&name, 2, &[("retention.ms", &format!("9000000{round}"))])];
+        assert_eq!(cluster.apply(&next, HANG).await.unwrap().len(), 1);
+        cluster.check(&next, HANG).await.unwrap();
+    }
+    cluster.apply(&second, HANG).await.unwrap();
+
     // Another number of partitions is told and never made.
     let third = [manifest(&name, 6, &[("retention.ms", "1000")])];
     assert_eq!(cluster.plan(&third, HANG).await.unwrap().len(), 2);
