@@ -133,6 +133,7 @@ impl Lane {
             Verdict::Refused(_) => Outcome::Refused,
         };
         let note = if let Verdict::Refused(reason) = &run.verdict { Some(reason.clone()) } else { run.note.clone() };
+        let note = if way == Way::Outside { Some(outside(note)) } else { note };
         let begins = self.begins_something(&event.entity_id, &run);
         self.apply(&event.entity_id, run, Origin::of_event(self, arrival, event));
         let head = self.batch.heads.get_mut(&event.entity_id).expect("the head is loaded before its event is handled");
@@ -387,4 +388,10 @@ impl Lane {
         self.batch.journal += 1;
         self.state.append(&super::ledger::JOURNAL, row.into_row());
     }
+}
+
+/// The journal says that an event did not come in its turn, before what else there is to say.
+fn outside(note: Option<String>) -> String {
+    let outside = "outside the order";
+    note.map_or_else(|| outside.to_owned(), |note| format!("{outside}: {note}"))
 }

@@ -96,7 +96,10 @@ impl Run<'_> {
                 let rows = self.world.rows(&ledger::JOURNAL, vec![Value::text(kind), Value::text(id)]);
                 let mut rows: Vec<_> = rows.iter().filter_map(|row| ledger::Journal::read(row)).collect();
                 rows.sort_by_key(|row| (row.batch, row.idx));
-                counted_in_order(rows.iter().map(|row| row.outcome.clone()))
+                let outside = |row: &ledger::Journal| row.note.as_ref().is_some_and(|note| note.starts_with("outside"));
+                let word =
+                    |row: &ledger::Journal| format!("{}{}", row.outcome, if outside(row) { "-outside" } else { "" });
+                counted_in_order(rows.iter().map(word))
             }
             [name, ..] if name.contains('.') => self.look_at_row(name, &text(&words[1..]), expected)?,
             _ => return Err(format!("{what} cannot be looked at")),
