@@ -12,7 +12,7 @@ use super::{
     lane::Lane,
     ledger::{COMMAND_LOG, Command, CommandLog, DeadLetter, Parked},
     letter::REPLAYABLE,
-    quarantine::record_of,
+    quarantine::{GAP, TIMER, record_of},
     record::Record,
     rows::Micros,
     state::Address,
@@ -25,7 +25,7 @@ pub mod action {
     pub const ENTITY_RELEASE: &str = "entity.release";
     /// Passes over the failing event or the gap, then drains.
     pub const ENTITY_SKIP: &str = "entity.skip";
-    /// Dead-letters all that is parked.
+    /// Dead-letters all records that are parked; timers drain.
     pub const ENTITY_DISCARD: &str = "entity.discard";
     /// Lets an entity try again what it is out of attempts for.
     pub const ENTITY_RETRY: &str = "entity.retry";
@@ -40,6 +40,9 @@ pub mod action {
     /// Accepts that the sender of a link has gone on differently. Arguments: `link`, `number`.
     pub const LINK_ACCEPT: &str = "link.accept";
 }
+
+/// The argument of an order that was carried out in part: it is not refused any more, whatever comes between.
+const BEGUN: &str = r#"{"begun":true}"#;
 
 /// How an order went.
 enum Answer {
@@ -101,7 +104,7 @@ impl Lane {
         match (command.action.as_str(), command.entity_id.as_deref(), offset) {
             (action::ENTITY_RELEASE, Some(entity_id), _) => self.order_release(entity_id),
             (action::ENTITY_SKIP, Some(entity_id), _) => self.order_skip(entity_id, reason),
-            (action::ENTITY_DISCARD, Some(entity_id), _) => self.order_discard(entity_id, reason),
+            (action::ENTITY_DISCARD, Some(entity_id), _) => self.order_discard(command, entity_id, reason),
             (action::ENTITY_RETRY, Some(entity_id), _) => self.order_retry(command, entity_id),
             (action::SAGA_RETRY, Some(saga_id), _) => self.order_saga_retry(command, saga_id),
             (action::LETTER_REPLAY, _, Some(offset)) => self.order_replay(offset),
@@ -150,8 +153,10 @@ impl Lane {
             // Released before: nothing has failed since, and what is first in the queue is innocent.
             return Answer::Refused("the entity drains".to_owned());
         }
-        let Some(page) = self.parked_page(entity_id, 1) else { return Answer::Unfinished };
-        let Some(parked) = page.into_iter().next() else {
+        let is_gap = quarantine.cause == GAP;
+        let count = if is_gap { self.limits.drain_max } else { 1 };
+        let Some(page) = self.parked_page(entity_id, count) else { return Answer::Unfinished };
+        let Some(parked) = page.first().cloned() else {
             if quarantine.first < quarantine.next {
                 // Parked by this very batch: it is skipped in the next one.
                 return Answer::Unfinished;
@@ -162,32 +167,32 @@ impl Lane {
         if !self.prepare(entity_id) {
             return Answer::Unfinished;
         }
-        let done = if quarantine.cause == "gap" {
-            self.skip_gap(entity_id, &parked)
-        } else {
-            self.skip_parked(entity_id, parked, reason)
-        };
+        let done =
+            if is_gap { self.skip_gap(entity_id, &parked, &page) } else { self.skip_parked(entity_id, parked, reason) };
         self.begin_drain(entity_id);
         Answer::Done(done)
     }
 
-    fn skip_gap(&mut self, entity_id: &str, parked: &Parked) -> String {
-        let (Some(source), Some(sequence)) = (&parked.source, parked.sequence) else {
-            return "the first parked record has no sequence".to_owned();
-        };
+    /// Gives up what is missing before the first of the source's records that have come, which may have come later than
+    /// the one that waited for it.
+    fn skip_gap(&mut self, entity_id: &str, waited: &Parked, page: &[Parked]) -> String {
+        let Some(source) = &waited.source else { return "the first parked record has no source".to_owned() };
         let head = self.batch.heads.get_mut(entity_id).expect("prepared by the caller");
         let first = head.marks.taken(source) + 1;
-        if first < sequence {
-            head.marks.give_up(source, sequence - 1);
-            head.changed = true;
-            self.release(entity_id, source);
-        }
-        format!("sequences {first} to {} of {source} are given up", sequence - 1)
+        let of_source = page.iter().filter(|parked| parked.source.as_ref() == Some(source));
+        let come = of_source.filter_map(|parked| parked.sequence).filter(|sequence| *sequence >= first).min();
+        let Some(last) = come.map(|sequence| sequence - 1).filter(|last| *last >= first) else {
+            return format!("nothing is given up: no gap of {source} stands before what is parked");
+        };
+        head.marks.give_up(source, last);
+        head.changed = true;
+        self.release(entity_id, source);
+        format!("sequences {first} to {last} of {source} are given up")
     }
 
     fn skip_parked(&mut self, entity_id: &str, parked: Parked, reason: &str) -> String {
         let address = parked.address();
-        if parked.what == "timer" {
+        if parked.what == TIMER {
             self.unpark(entity_id, address);
             return "the timer is skipped".to_owned();
         }
@@ -222,8 +227,11 @@ impl Lane {
         }
     }
 
-    fn order_discard(&mut self, entity_id: &str, reason: &str) -> Answer {
+    fn order_discard(&mut self, command: &Command, entity_id: &str, reason: &str) -> Answer {
         let Some(quarantine) = self.read_quarantine(entity_id) else {
+            if command.argument == BEGUN {
+                return Answer::Done("records were dead-lettered until all else had drained".to_owned());
+            }
             return Answer::Refused("the entity is not quarantined".to_owned());
         };
         if !self.prepare(entity_id) {
@@ -231,29 +239,38 @@ impl Lane {
         }
         let Some(page) = self.parked_page(entity_id, self.limits.drain_max) else { return Answer::Unfinished };
         let whole = i64::try_from(page.len()).unwrap_or(i64::MAX) >= quarantine.next - quarantine.first;
-        for parked in page {
-            let (address, is_timer) = (parked.address(), parked.what == "timer");
-            if !is_timer {
-                let arrival = decode::open(&self.catalog, &self.id, record_of(parked));
-                match &arrival.decoded {
-                    Ok(event) => {
-                        self.dead_letter(&arrival.record, &Rejection::of(event, Reason::Operator, reason));
-                        let taken = self.batch.heads[entity_id].marks.taken(&event.source);
-                        if event.sequence.is_some_and(|number| number > taken) {
-                            self.remember_passed(event);
-                        }
-                        self.take_marks_of(event, arrival.link.is_some());
-                    }
-                    Err(rejection) => self.reject(&arrival, rejection),
-                }
-            }
-            self.unpark(entity_id, address);
+        if page.is_empty() && !whole {
+            // Parked by this very batch.
+            return Answer::Unfinished;
         }
-        if !whole {
+        let has_records = page.iter().any(|parked| parked.what != TIMER);
+        for parked in page {
+            self.unpark(entity_id, parked.address());
+            if parked.what == TIMER {
+                // It has no letter and nobody sets it again, so it is not given up: it goes behind and drains.
+                self.park(parked);
+                continue;
+            }
+            let arrival = decode::open(&self.catalog, &self.id, record_of(parked));
+            match &arrival.decoded {
+                Ok(event) => {
+                    self.dead_letter(&arrival.record, &Rejection::of(event, Reason::Operator, reason));
+                    let taken = self.batch.heads[entity_id].marks.taken(&event.source);
+                    if event.sequence.is_some_and(|number| number > taken) {
+                        self.remember_passed(event);
+                    }
+                    self.take_marks_of(event, arrival.link.is_some());
+                }
+                Err(rejection) => self.reject(&arrival, rejection),
+            }
+        }
+        if has_records && !whole {
+            let begun = Command { argument: BEGUN.to_owned(), ..command.clone() };
+            self.state.set(begun.address(), Some(begun.into_row()));
             return Answer::Unfinished;
         }
         self.begin_drain(entity_id);
-        Answer::Done("all that was parked is dead-lettered".to_owned())
+        Answer::Done("all records that were parked are dead-lettered".to_owned())
     }
 
     fn order_retry(&mut self, command: &Command, entity_id: &str) -> Answer {

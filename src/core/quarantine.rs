@@ -23,6 +23,8 @@ const OUTSIDE: &str = "outside";
 
 /// The cause of a quarantine for a gap.
 pub(super) const GAP: &str = "gap";
+/// What is parked where it is no record.
+pub(super) const TIMER: &str = "timer";
 
 impl Lane {
     /// Whether the entity is quarantined or draining.
@@ -155,7 +157,7 @@ impl Lane {
             kind: self.kind().name().to_owned(),
             entity_id: entity_id.to_owned(),
             place: 0,
-            what: "timer".to_owned(),
+            what: TIMER.to_owned(),
             name: Some(format!("{purpose}/{name}")),
             time: Some(Micros(time)),
             source: None,
@@ -169,7 +171,8 @@ impl Lane {
         }
     }
 
-    fn park(&mut self, parked: Parked) {
+    /// Puts a row behind those of its entity.
+    pub(super) fn park(&mut self, parked: Parked) {
         let Some(mut quarantine) = self.read_quarantine(&parked.entity_id) else { return };
         let parked = Parked { place: quarantine.next, ..parked };
         quarantine.next += 1;
@@ -202,7 +205,7 @@ impl Lane {
 
     /// Runs one parked record or timer.
     fn take_up_parked(&mut self, parked: Parked) {
-        if parked.what == "timer" {
+        if parked.what == TIMER {
             let name = parked.name.unwrap_or_default();
             let (purpose, name) = name.split_once('/').unwrap_or(("entity", &name));
             let time = parked.time.map_or(self.now, |time| time.0);

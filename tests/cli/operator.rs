@@ -221,7 +221,7 @@ async fn what_fails_again_is_discarded(world: &World) {
     world.say(&format!("entity release {payment} --reason try")).ends(0).says("done: the entity drains");
     let failed_twice = |shown: &Json| shown["status"] == "quarantined" && shown["quarantine"]["attempts"] == 2;
     world.shown(payment, "failed again", failed_twice).await;
-    world.say(&format!("entity discard {payment} --reason known")).ends(0).says("done: all that was parked");
+    world.say(&format!("entity discard {payment} --reason known")).ends(0).says("done: all records that were parked");
     world.shown(payment, "active", |shown| shown["status"] == "active").await;
     let letter = world.letter("payments", place).await;
     assert_eq!((&letter["reason"], &letter["entity_id"]), (&json!("operator"), &json!("pay-p-1")), "{letter}");

@@ -8,6 +8,7 @@ use std::sync::{
 use seriatim::core::{
     lane::Input,
     ledger::{self, COMMAND_LOG, CommandLog, Parked, Quarantine, TIMER},
+    limits::Limits,
     obey::action,
     record::LaneId,
     table::Value,
@@ -143,4 +144,28 @@ fn an_order_that_comes_again_after_it_was_obeyed_changes_nothing() {
     assert_eq!(parked(&mut world), ["2", "3"], "the second failure is not skipped by the order for the first");
     assert_eq!(results(&mut world).len(), 1);
     assert!(world.rows(&ledger::COMMAND, vec![]).is_empty());
+}
+
+/// What was given up by then is given up: the order is not refused for what came between its pages.
+#[test]
+fn a_discard_that_has_begun_is_not_refused() {
+    let broken = Arc::new(AtomicBool::new(true));
+    let mut world = world(Limits { drain_max: 1, ..lane_world::limits() }, &broken);
+    let lane = lane_of("strict");
+    for (number, word) in [(1, "fail"), (2, "two"), (3, "three")] {
+        append(&mut world, number, word);
+    }
+    world.run();
+    world.order(&lane, action::ENTITY_DISCARD, Some("a"), "{}");
+    let inputs = world.gather(&lane);
+    world.turn(&lane, &inputs, None);
+    assert_eq!((parked(&mut world), results(&mut world)), (vec!["1".to_owned(), "2".to_owned()], vec![]));
+    world.order(&lane, action::ENTITY_RELEASE, Some("a"), "{}");
+    while !parked(&mut world).is_empty() {
+        let all_but_the_discard = world.gather(&lane).split_off(1);
+        world.turn(&lane, &all_but_the_discard, None);
+    }
+    world.run();
+    assert_eq!(words(&mut world, "a"), ["two", "three"]);
+    assert_eq!(results(&mut world), [(1, action::ENTITY_DISCARD.to_owned()), (1, action::ENTITY_RELEASE.to_owned())]);
 }

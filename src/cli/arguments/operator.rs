@@ -60,14 +60,14 @@ pub enum Entity {
         #[command(flatten)]
         change: Change,
     },
-    /// Skip the event that fails, and release the rest
+    /// Skip the event that fails or the gap, and release the rest
     Skip {
         #[command(flatten)]
         name: EntityName,
         #[command(flatten)]
         change: Change,
     },
-    /// Dead-letter everything that is parked, and end the quarantine
+    /// Dead-letter every record that is parked, and end the quarantine; timers that were parked fire then
     Discard {
         #[command(flatten)]
         name: EntityName,
