@@ -15,6 +15,7 @@ use super::{
     quarantine::{GAP, TIMER, record_of},
     record::Record,
     rows::Micros,
+    sabotage::{Safeguard, lacks},
     state::Address,
     table::{Row, Value},
 };
@@ -65,7 +66,7 @@ impl Lane {
         if !self.state.has(&logged) {
             return;
         }
-        if matches!(self.state.get(&logged), Some(Some(_))) {
+        if matches!(self.state.get(&logged), Some(Some(_))) && !lacks(Safeguard::OrderOnce) {
             // Sent again for want of an answer, and obeyed in between.
             return self.state.set(address, None);
         }

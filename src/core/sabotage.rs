@@ -110,6 +110,8 @@ safeguards! {
     SendingOrder = "sending-order",
     /// Ids of messages depend on who claims the lane.
     StableIds = "stable-ids",
+    /// An order that was sent again for want of an answer is carried out again.
+    OrderOnce = "order-once",
     /// A saga undoes a step again when it hears that it is undone.
     UndoOnce = "undo-once",
 }

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use seriatim::{
     core::{
-        ledger::{DEAD_LETTER, DeadLetter, JOURNAL, Journal, PARKED, Parked, QUARANTINE, Quarantine},
+        ledger::{
+            COMMAND_LOG, CommandLog, DEAD_LETTER, DeadLetter, JOURNAL, Journal, PARKED, Parked, QUARANTINE, Quarantine,
+        },
+        obey::action,
         record::{LaneId, Record},
         rows::Row as _,
     },
@@ -27,6 +30,10 @@ struct Found {
     /// In the order of an entity's versions.
     order: BTreeMap<(String, String), Vec<(i64, Place)>>,
     unwell: BTreeSet<(String, String)>,
+    /// Entities of which an operator has passed something over, or taken it up again outside the order.
+    steered: BTreeSet<(String, String)>,
+    /// How often operators have let each saga ask again.
+    retried: BTreeMap<String, usize>,
 }
 
 /// What does not hold.
@@ -40,7 +47,7 @@ pub fn judge(evidence: &Evidence, books: &BTreeMap<String, (i64, i64)>) -> Vec<S
     findings.extend(stock(evidence, &found));
     findings.extend(purchases(evidence, &model, &found));
     findings.extend(payments(evidence, books, &found));
-    findings.extend(undos(evidence));
+    findings.extend(undos(evidence, &found));
     findings
 }
 
@@ -58,7 +65,11 @@ fn found(evidence: &Evidence) -> Found {
         outcomes.insert(at, row.outcome);
     }
     order.values_mut().for_each(|places| places.sort());
+    let mut steered = BTreeSet::new();
     for row in evidence.rows(&DEAD_LETTER, DeadLetter::read) {
+        if row.status == "replayed" {
+            steered.extend(row.kind.zip(row.entity_id));
+        }
         outcomes.insert(place(row.topic, row.partition, row.record_offset), row.reason);
     }
     for row in evidence.rows(&PARKED, Parked::read) {
@@ -68,12 +79,35 @@ fn found(evidence: &Evidence) -> Found {
     }
     let unwell = evidence.rows(&QUARANTINE, Quarantine::read);
     let unwell = unwell.into_iter().map(|row| (row.kind, row.entity_id)).collect();
-    Found { outcomes, order, unwell }
+    let mut retried = BTreeMap::new();
+    for row in evidence.rows(&COMMAND_LOG, CommandLog::read).into_iter().filter(|row| row.done == 1) {
+        match row.action.as_str() {
+            action::ENTITY_SKIP | action::ENTITY_DISCARD => steered.extend(row.kind.zip(row.entity_id)),
+            action::SAGA_RETRY => *retried.entry(row.entity_id.unwrap_or_default()).or_insert(0) += 1,
+            _ => {}
+        }
+    }
+    Found { outcomes, order, unwell, steered, retried }
 }
 
 impl Found {
     fn is_unwell(&self, entity: &Entity) -> bool {
         self.unwell.contains(&(entity.0.to_owned(), entity.1.clone()))
+    }
+
+    /// Whether the entity went as the topics alone say: nothing keeps it, and nobody has decided for it.
+    fn is_free(&self, entity: &Entity) -> bool {
+        !self.is_unwell(entity) && !self.is_steered(entity)
+    }
+
+    /// What was applied to an entity, in the order of its versions.
+    fn applied(&self, entity: &Entity) -> impl Iterator<Item = &Place> {
+        let places = self.order.get(&(entity.0.to_owned(), entity.1.clone()));
+        places.into_iter().flatten().map(|(_, place)| place)
+    }
+
+    fn is_steered(&self, entity: &Entity) -> bool {
+        self.steered.contains(&(entity.0.to_owned(), entity.1.clone()))
     }
 }
 
@@ -87,21 +121,20 @@ fn outcomes(model: &Predicted, found: &Found) -> Vec<String> {
             continue;
         }
         let traceless = entity.is_some_and(|(kind, _)| *kind == "counter");
+        let is_steered = entity.is_some_and(|entity| found.is_steered(entity));
         let fine = match found.outcomes.get(place) {
-            Some(word) => allowed.contains(word),
-            None => allowed.contains("duplicate") || (traceless && allowed.contains("applied")),
+            Some(word) => allowed.contains(word) || is_steered,
+            None => allowed.contains("duplicate") || (traceless && (allowed.contains("applied") || is_steered)),
         };
         if !fine {
             let became = found.outcomes.get(place).map_or("nothing", String::as_str);
             findings.push(format!("outcomes: {} {} became {became}, not {allowed:?}", place.0, place.1));
         }
     }
-    for (entity, places) in &model.order {
-        let journaled = found.order.get(&(entity.0.to_owned(), entity.1.clone()));
-        let Some(journaled) = journaled.filter(|_| !found.is_unwell(entity)) else { continue };
+    // Counters keep no journal.
+    for (entity, places) in model.order.iter().filter(|(entity, _)| entity.0 != "counter" && found.is_free(entity)) {
         let sure: BTreeSet<&Place> = places.iter().collect();
-        let applied: Vec<&Place> =
-            journaled.iter().map(|(_, place)| place).filter(|place| sure.contains(place)).collect();
+        let applied: Vec<&Place> = found.applied(entity).filter(|place| sure.contains(place)).collect();
         if !applied.iter().copied().eq(places) {
             findings.push(format!("order: {entity:?} was applied as {applied:?}, not {places:?}"));
         }
@@ -115,7 +148,7 @@ fn quarantines(model: &Predicted, found: &Found) -> Vec<String> {
         model.suspects.iter().map(|(kind, id)| ((*kind).to_owned(), id.clone())).collect();
     let strange = found.unwell.iter().filter(|entity| !known.contains(*entity) && entity.0 != "payment");
     let mut findings: Vec<String> = strange.map(|entity| format!("quarantine: {entity:?} is unwell")).collect();
-    let missing = model.gaps.iter().filter(|entity| !found.is_unwell(entity));
+    let missing = model.gaps.iter().filter(|entity| found.is_free(entity));
     findings.extend(missing.map(|entity| format!("quarantine: {entity:?} has a gap and is not unwell")));
     findings
 }
@@ -123,7 +156,7 @@ fn quarantines(model: &Predicted, found: &Found) -> Vec<String> {
 fn counters(evidence: &Evidence, model: &Predicted, found: &Found) -> Vec<String> {
     let rows = evidence.rows(Counter::table(), Counter::from_cells);
     let mut findings = Vec::new();
-    for (entity, places) in model.order.iter().filter(|(entity, _)| entity.0 == "counter" && !found.is_unwell(entity)) {
+    for (entity, places) in model.order.iter().filter(|(entity, _)| entity.0 == "counter" && found.is_free(entity)) {
         let expected: i64 = places.iter().filter_map(|place| model.events[place].data["delta"].as_i64()).sum();
         let value = rows.iter().find(|row| row.counter == entity.1).map_or(0, |row| row.value);
         if value != expected {
@@ -137,13 +170,16 @@ fn profiles(evidence: &Evidence, model: &Predicted, found: &Found) -> Vec<String
     let rows = evidence.rows(Profile::table(), Profile::from_cells);
     let mut findings = Vec::new();
     for (entity, places) in model.order.iter().filter(|(entity, _)| entity.0 == "profile" && !found.is_unwell(entity)) {
+        // What an operator has passed over or taken up again stands in the journal alone.
+        let places: Vec<&Place> =
+            if found.is_steered(entity) { found.applied(entity).collect() } else { places.iter().collect() };
         let last = |field: &str| {
-            let said = places.iter().rev().find_map(|place| model.events[place].data[field].as_str());
+            let said = places.iter().rev().find_map(|place| model.events[*place].data[field].as_str());
             said.map(str::to_owned)
         };
         let row = rows.iter().find(|row| row.user_id == entity.1);
         let has = row.map(|row| (row.email.clone(), row.password_hash.clone()));
-        if has != Some((last("email"), last("password_hash"))) {
+        if has != (!places.is_empty()).then(|| (last("email"), last("password_hash"))) {
             findings.push(format!("profile {}: has {has:?}", entity.1));
         }
     }
@@ -153,11 +189,11 @@ fn profiles(evidence: &Evidence, model: &Predicted, found: &Found) -> Vec<String
 /// On hand is what was received and adjusted less what was handed over, and nothing is reserved.
 fn stock(evidence: &Evidence, found: &Found) -> Vec<String> {
     let reservations = evidence.rows(Reservation::table(), Reservation::from_cells);
-    let stuck = |row: &&Reservation| found.is_unwell(&("payment", payment::id_of(&row.purchase_id)));
+    let stuck = |row: &&Reservation| !found.is_free(&("payment", payment::id_of(&row.purchase_id)));
     let journal = evidence.rows(&JOURNAL, Journal::read);
     let mut findings = Vec::new();
     for item in evidence.rows(Item::table(), Item::from_cells) {
-        if found.is_unwell(&("stock", item.sku.clone())) {
+        if !found.is_free(&("stock", item.sku.clone())) {
             continue;
         }
         let applied =
@@ -209,7 +245,7 @@ fn purchases(evidence: &Evidence, model: &Predicted, found: &Found) -> Vec<Strin
             continue;
         };
         let payment = payments.iter().find(|payment| payment.purchase_id == *id);
-        if payment.is_some_and(|payment| found.is_unwell(&("payment", payment.payment_id.clone()))) {
+        if payment.is_some_and(|payment| !found.is_free(&("payment", payment.payment_id.clone()))) {
             continue;
         }
         let said: Vec<&str> = told.get(id).into_iter().flat_map(|told| told.values().map(String::as_str)).collect();
@@ -241,8 +277,8 @@ fn purchases(evidence: &Evidence, model: &Predicted, found: &Found) -> Vec<Strin
     findings
 }
 
-/// A saga undoes each of its branches once.
-fn undos(evidence: &Evidence) -> Vec<String> {
+/// A saga undoes each of its branches once, and once more at most whenever it is made to ask again.
+fn undos(evidence: &Evidence, found: &Found) -> Vec<String> {
     let mut sent: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
     let undoing = |record: &&Record| {
         record.headers.text("ce_type").is_some_and(|kind| [stock::RELEASE, payment::REFUND].contains(&kind))
@@ -251,7 +287,8 @@ fn undos(evidence: &Evidence) -> Vec<String> {
         let purchase = opened.data["purchase_id"].as_str().unwrap_or_default().to_owned();
         sent.entry((opened.key, purchase)).or_default().insert(opened.id);
     }
-    let twice = sent.into_iter().filter(|(_, ids)| ids.len() > 1);
+    let retried = |purchase: &String| found.retried.get(purchase).copied().unwrap_or(0);
+    let twice = sent.into_iter().filter(|((_, purchase), ids)| ids.len() > 1 + retried(purchase));
     twice.map(|((key, purchase), _)| format!("undo: {purchase} undoes {key} more than once")).collect()
 }
 
@@ -259,7 +296,7 @@ fn undos(evidence: &Evidence) -> Vec<String> {
 fn payments(evidence: &Evidence, books: &BTreeMap<String, (i64, i64)>, found: &Found) -> Vec<String> {
     let rows = evidence.rows(Payment::table(), Payment::from_cells);
     let mut findings = Vec::new();
-    for row in rows.iter().filter(|row| !found.is_unwell(&("payment", row.payment_id.clone()))) {
+    for row in rows.iter().filter(|row| found.is_free(&("payment", row.payment_id.clone()))) {
         let moved = books.get(&row.payment_id).copied().unwrap_or_default();
         // Nobody is asked to capture nothing.
         let captured = row.amount_minor == 0 || moved == (row.captured_minor, row.refunded_minor);

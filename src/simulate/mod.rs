@@ -84,6 +84,10 @@ impl Scenario for Shop {
         traffic::traffic(self.only, partitions, dice)
     }
 
+    fn has_operator(&self) -> bool {
+        true
+    }
+
     fn outsider(&self, seed: u64, partitions: i32) -> Box<dyn Outsider> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner).clear();
         Box::new(Gateway::new(seed, partitions, Arc::clone(&self.books)))

@@ -1,6 +1,6 @@
 //! What a world leaves behind to be judged: all topics, all tables, every transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     plan::Plan,
@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     core::{
+        catalog::Catalog,
         fence::LaneRow,
         record::{LaneId, Record},
         table::{Table, Value},
@@ -26,6 +27,8 @@ pub struct Evidence {
     pub lanes: BTreeMap<LaneId, LaneRow>,
     /// Every transaction that the store has kept, a lane at a time.
     pub(super) commits: Vec<Committed>,
+    /// Ids of the operator's orders that the store has taken, since it last went back.
+    pub(super) orders: BTreeSet<String>,
     store: MemoryStore,
 }
 
@@ -35,19 +38,25 @@ impl Evidence {
         let inner = world.inner();
         let log =
             inner.log.partitions().map(|(lane, partition)| (lane.clone(), partition.records().to_vec())).collect();
-        Self::new(plan, world, log, inner.commits.clone())
+        Self::new(plan, world, log, inner.commits.clone(), inner.orders.clone())
     }
 
     /// Takes it from a world that is over.
     pub(super) fn take(plan: &Plan, world: &World) -> Self {
         let mut inner = world.inner();
-        let (log, commits) = (inner.log.take_records(), std::mem::take(&mut inner.commits));
-        Self::new(plan, world, log, commits)
+        let (commits, orders) = (std::mem::take(&mut inner.commits), std::mem::take(&mut inner.orders));
+        Self::new(plan, world, inner.log.take_records(), commits, orders)
     }
 
-    fn new(plan: &Plan, world: &World, log: BTreeMap<LaneId, Vec<Record>>, commits: Vec<Committed>) -> Self {
+    fn new(
+        plan: &Plan,
+        world: &World,
+        log: BTreeMap<LaneId, Vec<Record>>,
+        commits: Vec<Committed>,
+        orders: BTreeSet<String>,
+    ) -> Self {
         let lanes = world.store.lanes().into_iter().map(|row| (row.lane.clone(), row)).collect();
-        Self { plan: plan.clone(), log, lanes, commits, store: world.store.clone() }
+        Self { plan: plan.clone(), log, lanes, commits, orders, store: world.store.clone() }
     }
 
     /// All rows of a table, in key order, as `read` reads them.
@@ -58,6 +67,13 @@ impl Evidence {
             None::<()>
         });
         rows
+    }
+
+    /// Every partition that holds what was sent for its own sake: the copies of dead letters bear the headers of what
+    /// they are copies of.
+    pub(super) fn sent(&self) -> impl Iterator<Item = (&LaneId, &Vec<Record>)> {
+        let letters: BTreeSet<String> = self.lanes.keys().map(|lane| Catalog::dead_letter_topic(&lane.topic)).collect();
+        self.log.iter().filter(move |(lane, _)| !letters.contains(&lane.topic))
     }
 
     /// The store itself, for what reads through a session.

@@ -47,7 +47,7 @@ impl Fork {
 pub(super) fn renamed(evidence: &Evidence) -> Vec<String> {
     let mut known: BTreeMap<[&str; 4], &str> = BTreeMap::new();
     let mut findings = Vec::new();
-    for record in evidence.log.values().flatten() {
+    for record in evidence.sent().flat_map(|(_, records)| records) {
         let said = ["ce_source", "ce_causationid", "ce_type", "ce_correlationid"].map(|name| record.headers.text(name));
         let ([Some(source), Some(cause), Some(kind), Some(_)], Some(id)) = (said, record.headers.text("ce_id")) else {
             continue;
@@ -65,7 +65,7 @@ pub(super) fn forked(evidence: &Evidence) -> Option<Fork> {
     let home: BTreeSet<&str> = evidence.lanes.keys().map(|lane| lane.topic.as_str()).collect();
     let mut known: BTreeMap<(&str, &LaneId, i64), &Record> = BTreeMap::new();
     let mut outside = None;
-    for (lane, records) in &evidence.log {
+    for (lane, records) in evidence.sent() {
         for record in records {
             let (Some(position), Some(number)) = (record.headers.text(POSITION), record.headers.text(SEQUENCE)) else {
                 continue;

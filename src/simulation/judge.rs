@@ -8,8 +8,8 @@ use crate::core::{
     fence::{Fence, Position},
     header::{POSITION, SEQUENCE, TIMELINE},
     ledger::{
-        DEAD_LETTER, DEBT, DeadLetter, Debt, HELD, Held, JOURNAL, Journal, LINK_IN, LINK_OUT, LinkIn, LinkOut, OUTBOX,
-        QUARANTINE, Quarantine, SAGA, Saga, WAITING,
+        COMMAND, COMMAND_LOG, Command, CommandLog, DEAD_LETTER, DEBT, DeadLetter, Debt, HELD, Held, JOURNAL, Journal,
+        LINK_IN, LINK_OUT, LinkIn, LinkOut, OUTBOX, QUARANTINE, Quarantine, SAGA, Saga, WAITING,
     },
     record::{LaneId, Record},
     table::Value,
@@ -38,6 +38,9 @@ pub(super) fn unrest(world: &World) -> Option<String> {
     }
     if store.find(&WAITING, |_| Some(())).is_some() {
         return Some("a record waits for its entity".to_owned());
+    }
+    if let Some(order) = store.find(&COMMAND, Command::read) {
+        return Some(format!("order {} of {}/{} is not carried out", order.action, order.topic, order.partition));
     }
     let open = ["running", "compensating"];
     if let Some(saga) = store.find(&SAGA, |row| Saga::read(row).filter(|saga| open.contains(&&*saga.status))) {
@@ -71,6 +74,7 @@ pub(super) fn judge(evidence: &Evidence) -> Vec<String> {
     findings.extend(journal(evidence));
     findings.extend(links(evidence));
     findings.extend(letters(evidence));
+    findings.extend(orders(evidence));
     findings
 }
 
@@ -143,7 +147,7 @@ fn links(evidence: &Evidence) -> Vec<String> {
     let mut ids: BTreeMap<&str, (&LaneId, &str)> = BTreeMap::new();
     // Work done again after lost commits has the same ids and the same words, in other places.
     let again = evidence.plan.loses_what_was_sent();
-    for (lane, records) in &evidence.log {
+    for (lane, records) in evidence.sent() {
         for record in records {
             let (Some(position), Some(number)) = (record.headers.text(POSITION), record.headers.text(SEQUENCE)) else {
                 continue;
@@ -223,4 +227,12 @@ fn letters(evidence: &Evidence) -> Vec<String> {
         }
     }
     findings
+}
+
+/// Every order that the store has taken was answered.
+fn orders(evidence: &Evidence) -> Vec<String> {
+    let answered = evidence.rows(&COMMAND_LOG, CommandLog::read);
+    let is_answered = |id: &&String| answered.iter().any(|row| row.id == **id);
+    let silent = evidence.orders.iter().filter(|id| !is_answered(id));
+    silent.map(|id| format!("orders: nobody has answered {id}")).collect()
 }

@@ -12,6 +12,7 @@ mod fork;
 mod group;
 mod judge;
 mod log;
+mod operator;
 mod plan;
 mod process;
 mod run;
@@ -47,6 +48,12 @@ pub trait Scenario: Send + Sync {
 
     /// What producers send, and when since the world began; topics have so many partitions each.
     fn traffic(&self, partitions: i32, dice: &mut Dice) -> Vec<(Duration, Message)>;
+
+    /// Whether an operator releases, skips, discards, retries and replays what the tables suggest. What he passes over
+    /// or takes up outside the order, the judge has to allow for.
+    fn has_operator(&self) -> bool {
+        false
+    }
 
     /// Who answers what the worker sends to topics that are not home to a kind.
     fn outsider(&self, seed: u64, partitions: i32) -> Box<dyn Outsider>;
@@ -93,7 +100,8 @@ impl<'a, S: Scenario> Simulator<'a, S> {
     /// The plan of a seed.
     #[must_use]
     pub fn plan(&self, seed: u64) -> Plan {
-        let mut plan = Plan::new(seed);
+        let plan = Plan::new(seed);
+        let mut plan = if self.scenario.has_operator() { plan.with_orders() } else { plan };
         plan.traffic = self.scenario.traffic(plan.partitions, &mut Dice::new(seed).fork(5));
         plan
     }

@@ -49,6 +49,8 @@ pub enum Blow {
     Failover(u64),
     /// The database is made anew, and empty: whoever has read before must not begin again.
     Wipe,
+    /// An operator orders what a number means, of what stands in the tables by then.
+    Order(u64),
 }
 
 impl Blow {
@@ -70,6 +72,7 @@ impl Blow {
             Self::ClockJump(_) => "clock jump",
             Self::Failover(_) => "lost commits",
             Self::Wipe => "store made anew",
+            Self::Order(_) => "operator",
         }
     }
 }
@@ -187,6 +190,20 @@ impl Plan {
         }
         plan.strikes.sort_by_key(|strike| strike.at);
         plan
+    }
+
+    /// Lets an operator order some things, in a quarter of the worlds.
+    pub(super) fn with_orders(mut self) -> Self {
+        let mut dice = Dice::new(self.seed).fork(9);
+        if dice.one_in(4) {
+            for _ in 0..=dice.below(6) {
+                // Later as well: what is waited for in vain has to be waited for first.
+                let at = Self::moment(&mut dice) + Self::moment(&mut dice);
+                self.strikes.push(Strike { at, what: Blow::Order(dice.throw()) });
+            }
+            self.strikes.sort_by_key(|strike| strike.at);
+        }
+        self
     }
 
     /// Whether the database loses commits in it whose messages may have been sent.

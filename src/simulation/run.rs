@@ -22,7 +22,7 @@ use super::{
     brokers::FarBrokers,
     dice::Dice,
     evidence::Evidence,
-    fork, judge,
+    fork, judge, operator,
     plan::{Blow, Plan},
     process::Process,
     settings,
@@ -314,6 +314,7 @@ impl Stage {
             Blow::ClockJump(by) => self.world.move_clock(by),
             Blow::Failover(lost) => self.world.fail_over(millis(lost)),
             Blow::Wipe => self.world.wipe(),
+            Blow::Order(number) => drop(tokio::spawn(operator::order(self.world.clone(), number))),
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     core::{
         fence::{LaneCommit, LaneRow},
-        ledger::{JOURNAL, OUTBOX},
+        ledger::{COMMAND_LOG, Command, JOURNAL, OUTBOX},
         record::LaneId,
         table::{Change, Row, Table, Value, Want},
     },
@@ -106,6 +106,16 @@ impl Line {
         }
     }
 
+    /// What became of an order is said once.
+    fn check_orders(&self, lanes: &[LaneCommit]) {
+        let writes = lanes.iter().flat_map(|lane| lane.writes.iter());
+        let mut answers =
+            writes.filter(|(table, _)| std::ptr::eq(*table, &COMMAND_LOG)).flat_map(|(_, changes)| changes);
+        if answers.any(|change| matches!(change, Change::Update { .. })) {
+            self.world.find(format!("orders: {} answers what was answered before", self.process));
+        }
+    }
+
     /// Whether the store refuses this COMMIT. One of a single record it takes: what is refused alone is never taken.
     fn is_refused(&self, lanes: &[LaneCommit]) -> bool {
         self.world.throw(|dice, illness| {
@@ -188,6 +198,7 @@ impl Session for FarSession {
             return Err(Error::Unknown("the simulated line was cut before COMMIT".to_owned()));
         }
         self.line.check_times(lanes);
+        self.line.check_orders(lanes);
         if self.line.is_refused(lanes) {
             self.line.world.count("commit refused");
             self.line.back().await;
@@ -229,7 +240,11 @@ impl Session for FarSession {
 
     async fn order(&mut self, command: Row) -> Result<(), Error> {
         self.line.go().await?;
+        let id = Command::read(&command).map(|command| command.id);
         let answer = self.near.order(command).await;
+        if answer.is_ok() {
+            self.line.world.inner().orders.extend(id);
+        }
         self.line.back().await;
         answer
     }

@@ -65,6 +65,8 @@ pub(super) struct Inner {
     trace: Option<Vec<String>>,
     /// Lanes of which Kafka knew that they had been read when the store was made anew.
     wiped: BTreeSet<LaneId>,
+    /// Ids of the operator's orders that the store has taken, since it last went back.
+    pub(super) orders: BTreeSet<String>,
     /// What must never be, as it was seen.
     pub(super) findings: Vec<String>,
     /// How often things happened.
@@ -105,6 +107,7 @@ impl World {
             dice: Dice::new(plan.seed).fork(2),
             trace: traced.then(Vec::new),
             wiped: BTreeSet::new(),
+            orders: BTreeSet::new(),
             findings: Vec::new(),
             counts: BTreeMap::new(),
         }));
@@ -272,6 +275,8 @@ impl World {
         let Some((_, commits, snapshot)) = states.checked_sub(1).and_then(|at| inner.snapshots.get(at)) else { return };
         self.store.restore(snapshot.clone());
         inner.commits.truncate(*commits);
+        // Which of them are lost as well is nobody's to know.
+        inner.orders.clear();
         // The standby is what it is until it has more.
         inner.snapshots.truncate(if self.gate { 1 } else { states });
     }
