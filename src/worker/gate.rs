@@ -14,6 +14,7 @@ use super::relay::Relay;
 use crate::{
     core::{
         fence::Position,
+        record::LaneId,
         sabotage::{Safeguard, lacks},
     },
     store::{Error, Session, Standby},
@@ -117,6 +118,13 @@ impl Relay {
             self.lanes.values_mut().for_each(|(_, outgoing)| outgoing.passage.let_go(look));
         }
         Ok(())
+    }
+
+    /// Whether the table that was read last is of a later timeline than a lane's opening. With a gate that opening goes
+    /// on: nothing that it has sent is lost.
+    pub(super) fn is_overtaken(&self, lane: &LaneId) -> bool {
+        let opened = self.lanes.get(lane).map(|(_, outgoing)| outgoing.timeline);
+        self.gate.is_none() && opened.is_some_and(|opened| opened < self.session.timeline())
     }
 
     /// Whether what was committed on a timeline may be taken as it is handed over: the relay's own connection must

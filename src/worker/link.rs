@@ -54,6 +54,8 @@ struct Queued {
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) shown: Arc<Shown>,
+    /// The lane was claimed on this timeline of the store.
+    pub(super) timeline: i64,
     pub(super) links: BTreeMap<LaneId, Link>,
     /// Messages handed over or read and not yet at the head of the acknowledged run, in order.
     window: VecDeque<Queued>,
@@ -79,9 +81,10 @@ const WINDOW_MAX: usize = 100_000;
 
 impl Outgoing {
     /// From what the lane's row says is acknowledged; whatever stands in the table after that is sent first.
-    pub(super) fn new(relayed: Position, shown: Arc<Shown>, gated: bool) -> Self {
+    pub(super) fn new(relayed: Position, shown: Arc<Shown>, timeline: i64, gated: bool) -> Self {
         Self {
             shown,
+            timeline,
             links: BTreeMap::new(),
             window: VecDeque::new(),
             acknowledged: BTreeSet::new(),
@@ -286,7 +289,7 @@ mod tests {
     }
 
     fn outgoing() -> Outgoing {
-        let mut outgoing = Outgoing::new(Position::default(), Arc::new(Shown::default()), false);
+        let mut outgoing = Outgoing::new(Position::default(), Arc::new(Shown::default()), 0, false);
         outgoing.read(Vec::new(), true);
         outgoing
     }
@@ -305,7 +308,7 @@ mod tests {
 
     #[test]
     fn what_is_handed_over_while_behind_is_read_from_the_table() {
-        let mut outgoing = Outgoing::new(Position::default(), Arc::new(Shown::default()), false);
+        let mut outgoing = Outgoing::new(Position::default(), Arc::new(Shown::default()), 0, false);
         outgoing.hand(vec![message(2, 0)], 10_000);
         assert!(outgoing.links.is_empty());
         assert!(outgoing.read(vec![message(1, 0)], true));

@@ -42,7 +42,8 @@ use crate::{
 #[derive(Debug)]
 enum Order {
     /// Openings are numbered as the router makes them; writers tell of them as they come to it.
-    Open(u64, LaneId, Position, Arc<Shown>),
+    /// It was claimed on this timeline.
+    Open(u64, LaneId, Position, Arc<Shown>, i64),
     /// Messages of a batch that was committed on this timeline.
     Hand(LaneId, Arc<Shown>, Vec<Message>, i64),
     /// Messages up to here are committed, and were too many to be handed over.
@@ -65,7 +66,8 @@ pub(super) struct Handle {
 impl Handle {
     /// A lane was claimed: what its table still holds goes first.
     pub(super) fn open(&self, opening: u64, lane: &Lane, shown: &Arc<Shown>) {
-        self.send(Order::Open(opening, lane.id().clone(), lane.relayed(), Arc::clone(shown)));
+        let timeline = lane.fence().timeline;
+        self.send(Order::Open(opening, lane.id().clone(), lane.relayed(), Arc::clone(shown), timeline));
     }
 
     /// A lane's batch is durable. `shown` says in which opening of the lane, `timeline` on which timeline of the store.
@@ -245,10 +247,11 @@ impl Relay {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Open(opening, lane, relayed, shown) => {
+            Order::Open(opening, lane, relayed, shown, timeline) => {
                 // A writer that was busy tells of an opening that has long ended, and then of its end.
                 if self.lanes.get(&lane).is_none_or(|(known, _)| *known < opening) {
-                    self.lanes.insert(lane, (opening, Outgoing::new(relayed, shown, self.gate.is_some())));
+                    let outgoing = Outgoing::new(relayed, shown, timeline, self.gate.is_some());
+                    self.lanes.insert(lane, (opening, outgoing));
                 }
             }
             // Another writer may have opened the lane meanwhile: what an earlier opening has committed was in the
@@ -357,6 +360,11 @@ impl Relay {
                     continue;
                 }
             };
+            if self.is_overtaken(id) {
+                // What this opening has sent may not have been. Whoever claims the lane there sends all of it.
+                self.lanes.remove(id);
+                continue;
+            }
             let whole = rows.len() < limit;
             let messages = rows.iter().filter_map(|row| Outbox::read(row)).map(Message::from_row).collect();
             if let Some((_, outgoing)) = self.lanes.get_mut(id) {

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Handle, Relay};
 use crate::{
-    core::message::Message,
+    core::{lane::Lane, message::Message},
     memory::MemoryStore,
     store::Store,
     worker::{
@@ -86,6 +86,28 @@ async fn what_a_replaced_server_has_committed_is_left_to_the_table() {
     let outgoing = &relay.lanes[&id()].1;
     assert!(outgoing.links.is_empty(), "it would be sent without the one before it");
     assert!(outgoing.behind);
+}
+
+/// The table may hold another history by then, of which an opening that has sent the first one would send the end alone.
+#[tokio::test]
+async fn an_opening_does_not_read_the_table_of_a_later_timeline() {
+    let store = MemoryStore::new("relay", || 1);
+    let session = store.session().await.unwrap();
+    let (handle, mut relay) = Relay::new(testing::shared(Arc::new(store.clone())), session);
+    handle.open(1, &testing::lane(&relay.shared, id()), &Arc::new(Shown::default()));
+    relay.hear();
+    relay.read_tables().await.unwrap();
+    assert!(relay.lanes.contains_key(&id()));
+    store.restore(store.snapshot());
+    relay.lanes.get_mut(&id()).unwrap().1.restart();
+    relay.read_tables().await.unwrap();
+    assert!(!relay.lanes.contains_key(&id()), "what it has sent is not what the table holds");
+    let (row, now) = store.session().await.unwrap().claim(&id(), "later", "w", 0).await.unwrap();
+    let claimed = Lane::new(row, now, Arc::clone(&relay.shared.catalog), Arc::clone(&relay.shared.limits));
+    handle.open(2, &claimed, &Arc::new(Shown::default()));
+    relay.hear();
+    relay.read_tables().await.unwrap();
+    assert!(relay.lanes.contains_key(&id()));
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ pub(super) fn shared(store: Arc<dyn Store>) -> Shared {
 pub(super) fn lane(shared: &Shared, lane: LaneId) -> Lane {
     let row = LaneRow {
         lane,
-        fence: Fence { next_offset: 0, epoch: 1, token: "t".to_owned(), batch: 9, timeline: 0 },
+        fence: Fence { next_offset: 0, epoch: 1, token: "t".to_owned(), batch: 9, timeline: 1 },
         incarnation: 1,
         last: None,
         relayed: Position::default(),
